@@ -1,0 +1,121 @@
+"""One block of one hop: photons, detections, distillation at both ends.
+
+This is the only place where both ends of a link meet in one function, which a simulation may do and a
+product may not: Alice's and Bob's sessions each get their own record and exchange bytes. What comes back
+are two keys, made apart, and the account of every bit.
+"""
+
+import secrets
+
+import msgspec
+import numpy as np
+
+from openqci.core.identifiers import LinkId
+from openqci.core.keys import SecretBytes, wiped
+from openqci.distillation import (
+    AliceDistillation,
+    BlockName,
+    BlockReport,
+    BobDistillation,
+    DistillationAborted,
+    DistillationSettings,
+    KeyDistilled,
+    converse,
+)
+from openqci.links import quantum_link
+from openqci.network import Device, Hop
+from openqci.quantum import exchange
+
+PROOF_ID = "rusca-2018"
+QBER_MAX = 0.09
+
+
+class BlockOrder(msgspec.Struct, frozen=True):
+    """What a worker needs to make block ``number`` of a hop.
+
+    ``photon_seed`` seeds the photons alone; permutations, hash keys and seeds of the protocol come from the
+    operating system. The two authentication keys are equal and were spent in the stores of both ends
+    before this order was written.
+    """
+
+    hop: Hop
+    device: Device
+    number: int
+    detections: int
+    photon_seed: int
+    authentication_key_a: bytes
+    authentication_key_b: bytes
+
+
+class BlockOutcome(msgspec.Struct, frozen=True):
+    """What a block gave: the key at either end (empty when it aborted), and what it took."""
+
+    link_id: LinkId
+    number: int
+    key_a: bytes
+    key_b: bytes
+    duration_s: float
+    detections: int
+    proof_id: str
+    epsilon: float
+    report: BlockReport | None
+    aborted: str
+
+    def __repr__(self) -> str:
+        return f"BlockOutcome({self.link_id}, {self.number}, {8 * len(self.key_a)} bits, {self.aborted or 'kept'})"
+
+
+def distil_block(order: BlockOrder) -> BlockOutcome:
+    """Simulate the exchange of one block and let both ends distil it."""
+    link = quantum_link(order.device, order.hop)
+    photons = exchange(link, order.detections, np.random.Generator(np.random.SFC64(order.photon_seed)))
+    settings = distillation_settings(order.device)
+    name = BlockName(order.hop.link_id, order.number)
+    key_a, key_b = SecretBytes(order.authentication_key_a), SecretBytes(order.authentication_key_b)
+    with wiped(key_a, key_b):
+        alice = AliceDistillation(photons.emissions, settings, name, key_a, secrets.token_bytes)
+        bob = BobDistillation(photons.detections, settings, name, key_b, secrets.token_bytes)
+        ends = converse(alice, bob, now_s=0.0)
+    return outcome(order, photons.duration_s, *ends)
+
+
+def distillation_settings(device: Device) -> DistillationSettings:
+    """Return what both ends of a link with this device have agreed on."""
+    return DistillationSettings(
+        proof_id=PROOF_ID,
+        intensities=(device.signal_intensity, device.decoy_intensity),
+        intensity_probabilities=(device.signal_probability, 1 - device.signal_probability),
+        epsilon_sec=device.epsilon_sec,
+        epsilon_cor=device.epsilon_cor,
+        qber_max=QBER_MAX,
+    )
+
+
+def outcome(
+    order: BlockOrder,
+    duration_s: float,
+    at_a: KeyDistilled | DistillationAborted,
+    at_b: KeyDistilled | DistillationAborted,
+) -> BlockOutcome:
+    """Gather what the two ends say; a key is kept only if both kept one."""
+    if isinstance(at_a, KeyDistilled) and isinstance(at_b, KeyDistilled):
+        keys, aborted = (at_a.key, at_b.key), ""
+        epsilon, proof_id = at_a.key.epsilon, at_a.key.proof_id
+        revealed = [bytes(kept.key.reveal()) for kept in keys]
+        for kept in keys:
+            kept.key.wipe()
+    else:
+        reasons = [end.reason for end in (at_a, at_b) if isinstance(end, DistillationAborted)]
+        aborted, revealed, epsilon, proof_id = "; ".join(reasons), [b"", b""], 0.0, PROOF_ID
+    return BlockOutcome(
+        link_id=order.hop.link_id,
+        number=order.number,
+        key_a=revealed[0],
+        key_b=revealed[1],
+        duration_s=duration_s,
+        detections=order.detections,
+        proof_id=proof_id,
+        epsilon=epsilon,
+        report=at_a.report,
+        aborted=aborted,
+    )

@@ -1,0 +1,181 @@
+"""The book of all hops: what each has made, holds, could make, and what it does now.
+
+Pure state on simulated time. It is told what was stored and spent *after* the store made it durable, so it
+never promises more than the store holds. Photons and sessions are in :mod:`openqci.twin.block`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import msgspec
+
+from openqci.core.identifiers import LinkId, SiteId
+from openqci.links import LinkForecast
+from openqci.network import Hop, Network
+from openqci.twin.block import BlockOutcome
+
+RATE_WINDOW_S = 30.0
+"""Rates shown are means over this much simulated time; shorter windows flicker between blocks."""
+
+AUTHENTICATION_STOCK_BYTES = 4096
+"""Authentication key that a link's channel keeps ready; refilled from each distilled block first."""
+
+
+class HopState(IntEnum):
+    """What a hop does now, as the console and ``openqci status`` show it."""
+
+    EMPTY = 0
+    DISTILLING = 1
+    RESTING = 2
+    WAITING = 3
+    DOWN = 4
+
+
+class HopFigures(msgspec.Struct):
+    """What a hop has made since it was commissioned; kept in the store, without any key material."""
+
+    blocks: int = 0
+    blocks_aborted: int = 0
+    detections_total: int = 0
+    sifted_bits_total: int = 0
+    leak_bits_total: int = 0
+    secret_bits_total: int = 0
+    qber: float | None = None
+    epsilon: float = 0.0
+    proof_id: str = ""
+    last_block: dict[str, float | int | str] = {}
+    last_aborted: str = ""
+
+
+@dataclass
+class HopLine:
+    """One line of the book."""
+
+    hop: Hop
+    forecast: LinkForecast
+    figures: HopFigures
+    stock_bytes: dict[SiteId, int]
+    distilling_since_s: float | None = None
+    recent: deque[tuple[float, int]] = field(default_factory=deque)
+
+    @property
+    def stock_bits(self) -> int:
+        return 8 * sum(self.stock_bytes.values())
+
+    @property
+    def can_make_key(self) -> bool:
+        return self.forecast.secret_key_rate_bps > 0
+
+    def distilled_bps(self, now_s: float) -> float:
+        """Return the mean secret rate over the last :data:`RATE_WINDOW_S`."""
+        while self.recent and self.recent[0][0] <= now_s - RATE_WINDOW_S:
+            self.recent.popleft()
+        return sum(bits for _, bits in self.recent) / min(RATE_WINDOW_S, max(now_s, 1.0))
+
+
+class HopBook:
+    """All hops of a network, by link id, in the network's order."""
+
+    def __init__(
+        self,
+        network: Network,
+        forecasts: Mapping[LinkId, LinkForecast],
+        figures: Mapping[LinkId, HopFigures],
+        stock_bytes: Mapping[tuple[LinkId, SiteId], int],
+    ) -> None:
+        self.network = network
+        self.lines = {
+            link_id: HopLine(
+                hop,
+                forecasts[link_id],
+                figures.get(link_id) or HopFigures(),
+                {site: stock_bytes.get((link_id, site), 0) for site in (hop.a, hop.b)},
+            )
+            for link_id, hop in network.hops.items()
+        }
+        self.possible_bps = sum(line.forecast.secret_key_rate_bps for line in self.lines.values())
+
+    def begin_block(self, link_id: LinkId, now_s: float) -> int:
+        """Mark the hop as distilling; return the number of its next block."""
+        line = self.lines[link_id]
+        line.distilling_since_s = now_s
+        return line.figures.blocks + line.figures.blocks_aborted
+
+    def figures_after(self, outcome: BlockOutcome) -> HopFigures:
+        """Return the hop's figures with this block added, without changing the book."""
+        before = self.lines[outcome.link_id].figures
+        report = outcome.report
+        kept = not outcome.aborted
+        return msgspec.structs.replace(
+            before,
+            blocks=before.blocks + kept,
+            blocks_aborted=before.blocks_aborted + (not kept),
+            detections_total=before.detections_total + outcome.detections,
+            sifted_bits_total=before.sifted_bits_total + (report.sifted_bits if report else 0),
+            leak_bits_total=before.leak_bits_total + (report.leak_bits if report else 0),
+            secret_bits_total=before.secret_bits_total + 8 * len(outcome.key_a),
+            qber=report.qber if report and report.qber is not None else before.qber,
+            epsilon=outcome.epsilon if kept else before.epsilon,
+            proof_id=outcome.proof_id,
+            last_block=block_summary(outcome),
+            last_aborted=outcome.aborted or before.last_aborted,
+        )
+
+    def end_block(self, outcome: BlockOutcome, figures: HopFigures, stored: Mapping[SiteId, int], now_s: float) -> None:
+        """Take over what the store has made durable: new figures, bytes added per initiator."""
+        line = self.lines[outcome.link_id]
+        line.distilling_since_s = None
+        line.figures = figures
+        line.recent.append((now_s, 8 * len(outcome.key_a)))
+        for site, added_bytes in stored.items():
+            line.stock_bytes[site] += added_bytes
+
+    def give_up_block(self, link_id: LinkId) -> None:
+        """Forget a block that never came back (a worker died); nothing of it was stored."""
+        self.lines[link_id].distilling_since_s = None
+
+    def spent(self, spends: Iterable[tuple[LinkId, SiteId, int]]) -> None:
+        """Subtract link key that relays have used up."""
+        for link_id, initiator, used_bytes in spends:
+            self.lines[link_id].stock_bytes[initiator] -= used_bytes
+
+    def state(self, link_id: LinkId) -> HopState:
+        """Return what the hop does now."""
+        line = self.lines[link_id]
+        if not line.can_make_key:
+            return HopState.DOWN
+        if line.distilling_since_s is not None:
+            return HopState.DISTILLING
+        high_bytes = self.network.stock.high_bits // 8
+        if all(stock >= high_bytes for stock in line.stock_bytes.values()):
+            return HopState.RESTING
+        return HopState.WAITING if line.stock_bits else HopState.EMPTY
+
+
+def block_summary(outcome: BlockOutcome) -> dict[str, float | int | str]:
+    """Return the counts of a block for people to read: never key material."""
+    summary: dict[str, float | int | str] = {
+        "number": outcome.number,
+        "duration_s": outcome.duration_s,
+        "detections": outcome.detections,
+        "secret_bits": 8 * len(outcome.key_a),
+    }
+    if outcome.report:
+        fields = msgspec.to_builtins(outcome.report)
+        summary |= {name: value for name, value in fields.items() if isinstance(value, int | float | str)}
+    if outcome.aborted:
+        summary["aborted"] = outcome.aborted
+    return summary
+
+
+def split_by_initiator(length_bytes: int, stock_a_bytes: int, stock_b_bytes: int) -> tuple[int, int]:
+    """Return how many bytes of a new block go to each direction, so that the emptier one is filled first.
+
+    >>> split_by_initiator(100, 0, 0), split_by_initiator(100, 0, 500), split_by_initiator(100, 40, 0)
+    ((50, 50), (100, 0), (30, 70))
+    """
+    to_a = (length_bytes + stock_b_bytes - stock_a_bytes) // 2
+    to_a = min(length_bytes, max(0, to_a))
+    return to_a, length_bytes - to_a
