@@ -1,0 +1,33 @@
+"""Counts to secret bits: how much of a reconciled block may be kept as key.
+
+A proof is a plug-in with an id, a reference and one verb, ``secret_length_bits``; a device profile names its
+proof, and rates under different proofs are not comparable. All are pure arithmetic on a few counts.
+
+=================  ==========  =============================================================
+id                 decoys      source
+=================  ==========  =============================================================
+``rusca-2018``     one         D. Rusca et al., Appl. Phys. Lett. 112, 171104 (2018)
+``lim-2014``       two         C. C. W. Lim et al., Phys. Rev. A 89, 022307 (2014)
+``wiesemann-2024`` one         J. Wiesemann et al., arXiv:2405.16578
+=================  ==========  =============================================================
+
+**Bases.** Key bits come from Z and the phase error is estimated from X, everywhere in OpenQCI. Lim et al.
+name them the other way round.
+
+**Who subtracts what.** The caller books in ``leak_bits`` every bit that error correction disclosed. The
+verification tag is paid for here by ``log2(2 / epsilon_cor)``; a caller that sends a longer tag in the clear
+adds the difference to ``leak_bits``. The key of the message authentication is not in this account.
+
+>>> counts = DecoyCounts(z_counts=(220_000, 40_000), z_errors=(2_200, 600), x_counts=(24_000, 4_500),
+...                      x_errors=(240, 70), intensities=(0.5, 0.15), probabilities=(0.6, 0.4))
+>>> proof("rusca-2018").secret_length_bits(counts, 30_000, 1e-9, 1e-15).length_bits > 50_000
+True
+
+Asymptotic formulas, for planning and for comparison with published curves, are in ``asymptotic``. Read
+:mod:`openqci.proofs.counts` first.
+"""
+
+from openqci.proofs.counts import DecoyCounts, FiniteKeyProof, KeyLength
+from openqci.proofs.registry import proof, proof_ids
+
+__all__ = ["DecoyCounts", "FiniteKeyProof", "KeyLength", "proof", "proof_ids"]
