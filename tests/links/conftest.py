@@ -10,7 +10,7 @@ class Device:
 
     clock_rate_hz: float = 1e9
     signal_intensity: float = 0.33
-    decoy_intensity: float = 0.1
+    decoy_intensity: float = 0.095
     signal_probability: float = 0.25
     z_basis_probability: float = 0.73
     receiver_loss_db: float = 3.0

@@ -18,10 +18,11 @@ name them the other way round.
 verification tag is paid for here by ``log2(2 / epsilon_cor)``; a caller that sends a longer tag in the clear
 adds the difference to ``leak_bits``. The key of the message authentication is not in this account.
 
->>> counts = DecoyCounts(z_counts=(220_000, 40_000), z_errors=(2_200, 600), x_counts=(24_000, 4_500),
-...                      x_errors=(240, 70), intensities=(0.5, 0.15), probabilities=(0.6, 0.4))
->>> proof("rusca-2018").secret_length_bits(counts, 30_000, 1e-9, 1e-15).length_bits > 50_000
-True
+>>> counts = DecoyCounts(z_counts=(140_000, 122_000), z_errors=(2_900, 3_200), x_counts=(19_200, 16_700),
+...                      x_errors=(400, 440), intensities=(0.33, 0.095), probabilities=(0.25, 0.75))
+>>> kept = proof("rusca-2018").secret_length_bits(counts, 48_000, 1e-10, 1e-15)
+>>> kept.length_bits > 60_000, kept.phase_error < 0.08
+(True, True)
 
 Asymptotic formulas, for planning and for comparison with published curves, are in ``asymptotic``. Read
 :mod:`openqci.proofs.counts` first.
