@@ -1,0 +1,180 @@
+"""The rules by which key bytes are stored and spent, over any database.
+
+A key stream is a line of bytes addressed by offset. It is kept as sealed *segments*; a byte that is in no
+segment is spent, and there is no other mark of it. So "spent" cannot disagree with "gone": taking a range
+removes its bytes from every row in the same transaction that hands them out, and what remains of a segment
+on either side is sealed anew. The end of a stream never goes back, so that an offset never means two bytes
+(invariant I1). One mechanism serves link key, authentication key and the stocks of SAE pairs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from openqci.core.errors import KeyUnavailable, invariant
+from openqci.core.identifiers import KmeId, StreamId
+from openqci.core.keys import SecretBytes, StoredRange
+from openqci.crypto.sealing import Sealer
+
+SEGMENT_BYTES = 2048
+"""Longest run of bytes sealed together: spending a few bytes seals at most this many again."""
+
+RUNS_SEARCHED = 1024
+"""How many segments ``take_next`` looks through for a contiguous run before it gives up."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Sealed bytes ``[start, start + length)`` of a stream."""
+
+    start: int
+    length: int
+    sealed: bytes
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+@dataclass(frozen=True)
+class StreamRow:
+    """A stream's row: its number, the offset after its last byte ever, and how many bytes are there."""
+
+    number: int
+    end: int
+    stock: int
+
+
+class LedgerRows(Protocol):
+    """The database's part: rows, without rules."""
+
+    def stream(self, kme: KmeId, stream: StreamId) -> StreamRow | None:
+        """Return the stream's row."""
+
+    def put_stream(self, kme: KmeId, stream: StreamId, end: int, stock: int) -> StreamRow:
+        """Write the stream's row, making it if needed."""
+
+    def overlapping(self, number: int, start: int, end: int) -> Sequence[Segment]:
+        """Return the segments that share a byte with ``[start, end)``, in order."""
+
+    def first(self, number: int, limit: int) -> Sequence[tuple[int, int]]:
+        """Return (start, length) of the first segments, in order, without their bytes."""
+
+    def add(self, number: int, segment: Segment) -> None:
+        """Write a segment."""
+
+    def remove(self, number: int, start: int) -> None:
+        """Erase the segment that begins at ``start``."""
+
+    def remove_all(self, number: int) -> None:
+        """Erase all segments of a stream."""
+
+    def streams(self, kme: KmeId, prefix: str) -> Iterator[tuple[StreamId, int]]:
+        """Return (stream, stock) of the KME's streams with this prefix, in order of name."""
+
+
+class KeyLedger:
+    """The key verbs of :class:`openqci.keystore.ports.StoreTransaction`."""
+
+    def __init__(self, rows: LedgerRows, sealer: Sealer) -> None:
+        self._rows, self._sealer = rows, sealer
+
+    def append(self, kme: KmeId, stream: StreamId, key: SecretBytes) -> StoredRange:
+        """Seal ``key`` and put it at the end of the stream."""
+        row = self._rows.stream(kme, stream)
+        start, stock = (row.end, row.stock) if row else (0, 0)
+        row = self._rows.put_stream(kme, stream, start + len(key), stock + len(key))
+        with memoryview(key.reveal()) as clear:
+            for offset in range(0, len(key), SEGMENT_BYTES):
+                with clear[offset : offset + SEGMENT_BYTES] as part:
+                    self._add(kme, stream, row.number, start + offset, part)
+        return StoredRange(stream, start, len(key))
+
+    def take(self, kme: KmeId, stream: StreamId, offset_bytes: int, length_bytes: int) -> SecretBytes:
+        """Remove exactly this range and return it; KeyUnavailable if any byte of it is not there."""
+        invariant(offset_bytes >= 0 and length_bytes > 0, "a range of key has a place and a length")
+        end = offset_bytes + length_bytes
+        row = self._rows.stream(kme, stream)
+        segments = self._rows.overlapping(row.number, offset_bytes, end) if row else ()
+        there = sum(min(end, segment.end) - max(offset_bytes, segment.start) for segment in segments)
+        if row is None or there != length_bytes:
+            raise KeyUnavailable(
+                f"{kme} does not hold all of stream {stream} from offset {offset_bytes}",
+                wanted_bytes=length_bytes,
+                available_bytes=there,
+            )
+        taken = SecretBytes(
+            b"".join(self._cut(kme, stream, row.number, segment, offset_bytes, end) for segment in segments)
+        )
+        invariant(len(taken) == length_bytes, "what is taken has the length that was asked for")
+        self._rows.put_stream(kme, stream, row.end, row.stock - length_bytes)
+        return taken
+
+    def take_next(self, kme: KmeId, stream: StreamId, length_bytes: int) -> tuple[int, SecretBytes]:
+        """Remove the first contiguous ``length_bytes`` that are there; return their offset and bytes."""
+        row = self._rows.stream(kme, stream)
+        if row is not None and row.stock >= length_bytes:
+            offset = first_run(self._rows.first(row.number, RUNS_SEARCHED), length_bytes)
+            if offset is not None:
+                return offset, self.take(kme, stream, offset, length_bytes)
+        raise KeyUnavailable(
+            f"{kme} has not enough contiguous key in stream {stream}",
+            wanted_bytes=length_bytes,
+            available_bytes=row.stock if row else 0,
+        )
+
+    def stock_bytes(self, kme: KmeId, stream: StreamId) -> int:
+        """Return how many bytes of the stream are there; 0 for an unknown stream."""
+        row = self._rows.stream(kme, stream)
+        return row.stock if row else 0
+
+    def streams(self, kme: KmeId, prefix: str = "") -> Iterator[tuple[StreamId, int]]:
+        """Return (stream, stock in bytes) of the KME's streams whose name starts with ``prefix``."""
+        return self._rows.streams(kme, prefix)
+
+    def destroy(self, kme: KmeId, stream: StreamId) -> int:
+        """Erase all that is left of a stream; its offsets are not used again."""
+        row = self._rows.stream(kme, stream)
+        if row is None:
+            return 0
+        self._rows.remove_all(row.number)
+        self._rows.put_stream(kme, stream, row.end, 0)
+        return row.stock
+
+    def _add(self, kme: KmeId, stream: StreamId, number: int, start: int, clear: memoryview) -> None:
+        self._rows.add(number, Segment(start, len(clear), self._sealer.seal(kme, stream, start, clear)))
+
+    def _cut(
+        self, kme: KmeId, stream: StreamId, number: int, segment: Segment, start: int, end: int
+    ) -> bytes:
+        """Erase a segment, seal again what lies outside ``[start, end)``, return what lies inside."""
+        with (
+            self._sealer.open(kme, stream, segment.start, segment.length, segment.sealed) as opened,
+            memoryview(opened.reveal()) as clear,
+        ):
+            self._rows.remove(number, segment.start)
+            cut_from, cut_to = max(0, start - segment.start), min(segment.length, end - segment.start)
+            if cut_from > 0:
+                with clear[:cut_from] as left:
+                    self._add(kme, stream, number, segment.start, left)
+            if cut_to < segment.length:
+                with clear[cut_to:] as right:
+                    self._add(kme, stream, number, segment.start + cut_to, right)
+            with clear[cut_from:cut_to] as inside:
+                return bytes(inside)
+
+
+def first_run(segments: Sequence[tuple[int, int]], length_bytes: int) -> int | None:
+    """Return where the first contiguous run of at least ``length_bytes`` begins.
+
+    >>> first_run([(0, 10), (20, 10), (30, 10)], 15)
+    20
+    """
+    run_start, run_end = -1, -1
+    for start, length in segments:
+        if start != run_end:
+            run_start = start
+        run_end = start + length
+        if run_end - run_start >= length_bytes:
+            return run_start
+    return None
