@@ -1,0 +1,194 @@
+"""What each node of a relay does, inside one transaction of its own store.
+
+==============  ==========================================================  ==========================
+node            takes from its store                                        gives
+==============  ==========================================================  ==========================
+origin          key and MAC key of the first hop (:meth:`RelayOrigin.begin`)  frame for the second node
+intermediate    the same range; pad and MAC key of the next hop             frame for the next node
+                (:func:`forward`)
+destination     the last hop's range (:func:`terminate`)                    key, confirmation
+origin          nothing (:meth:`RelayOrigin.confirm`)                       key
+==============  ==========================================================  ==========================
+
+A frame whose MAC is wrong is *refused*: the range it names is destroyed at this end, because its MAC key
+must not judge a second message, and the refusal is a value, not an exception, so that the transaction that
+destroyed the range commits. The range at the sender's end was gone before the frame left.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from openqci.core.errors import PeerMisbehaved, invariant
+from openqci.core.identifiers import SiteId, kme_of_site, link_stream
+from openqci.core.keys import RelayedKey, SecretBytes, wiped
+from openqci.crypto import equal, one_time_mac, one_time_pad
+from openqci.keystore.ports import KmeView
+from openqci.relay.messages import (
+    CONFIRMATION_KEY_BYTES,
+    ID_SEED_BYTES,
+    RelayConfirmation,
+    RelayFrame,
+    RelayOrder,
+    authenticated_text,
+    check_order,
+    decode_frame,
+    hop_bytes,
+)
+
+
+@dataclass(frozen=True)
+class RelayRefused:
+    """A node would not carry a frame on. What the frame named is destroyed; no key comes of the relay."""
+
+    relay_id: str
+    site: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RelayArrival:
+    """The key at the destination, with the seed of its key IDs and the confirmation for the origin."""
+
+    order: RelayOrder
+    key: RelayedKey
+    id_seed: bytes
+    confirmation: bytes
+
+
+class RelayOrigin:
+    """The origin's side of one relay: it holds the key until the destination has confirmed."""
+
+    def __init__(self, order: RelayOrder) -> None:
+        check_order(order)
+        self.order = order
+        self.offset_bytes = -1
+        self._payload: SecretBytes | None = None
+
+    def begin(self, view: KmeView) -> bytes:
+        """Take the end-to-end key out of the first hop's link key; return the frame that names it.
+
+        Raises KeyUnavailable if the first hop has not enough; nothing is taken then.
+        """
+        invariant(self._payload is None, "a relay begins once")
+        frame, self._payload = send(view, self.order, 0, None)
+        self.offset_bytes = frame.offset_bytes
+        return msgspec.msgpack.encode(frame)
+
+    def confirm(self, message: bytes) -> tuple[RelayedKey, bytes]:
+        """Check the destination's confirmation; return the key and the seed of its key IDs.
+
+        Raises PeerMisbehaved for a wrong confirmation; the key is wiped then.
+        """
+        if self._payload is None:
+            raise PeerMisbehaved(f"relay {self.order.relay_id} waits for no confirmation")
+        key, id_seed, confirmation_key = open_payload(self.order, self._payload)
+        self._payload = None
+        with wiped(confirmation_key):
+            expected = confirmation_tag(self.order, confirmation_key)
+        try:
+            given = msgspec.msgpack.decode(message, type=RelayConfirmation)
+        except msgspec.DecodeError:
+            given = RelayConfirmation("", b"")
+        if given.relay_id != self.order.relay_id or not equal(given.tag, expected):
+            key.wipe()
+            raise PeerMisbehaved(f"relay {self.order.relay_id}: the confirmation is not the destination's")
+        return RelayedKey(self.order.relay_id, key, self.order.provenance), id_seed
+
+    def abort(self) -> None:
+        """Give the relay up: the key is wiped here and was never available."""
+        if self._payload is not None:
+            self._payload.wipe()
+            self._payload = None
+
+
+def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
+    """Receive a frame at an intermediate node and return the frame for the next hop.
+
+    Raises PeerMisbehaved for what is no frame for this node, and KeyUnavailable if a range is not there
+    (spent: a replay; or the next hop is empty). The transaction must then be rolled back.
+    """
+    frame = decode_frame(data)
+    if frame.hop_index + 1 >= len(frame.order.links):
+        raise PeerMisbehaved(f"relay {frame.order.relay_id} ends at {view.kme}, there is no next hop")
+    payload = receive(view, frame)
+    if isinstance(payload, RelayRefused):
+        return payload
+    with payload:
+        sent, _ = send(view, frame.order, frame.hop_index + 1, payload)
+    return msgspec.msgpack.encode(sent)
+
+
+def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
+    """Receive the last frame at the destination; the caller stores the key in the same transaction."""
+    frame = decode_frame(data)
+    if frame.hop_index + 1 != len(frame.order.links):
+        raise PeerMisbehaved(f"relay {frame.order.relay_id} does not end at {view.kme}")
+    payload = receive(view, frame)
+    if isinstance(payload, RelayRefused):
+        return payload
+    key, id_seed, confirmation_key = open_payload(frame.order, payload)
+    with wiped(confirmation_key):
+        tag = confirmation_tag(frame.order, confirmation_key)
+    confirmation = msgspec.msgpack.encode(RelayConfirmation(frame.order.relay_id, tag))
+    relayed = RelayedKey(frame.order.relay_id, key, frame.order.provenance)
+    return RelayArrival(frame.order, relayed, id_seed, confirmation)
+
+
+def send(
+    view: KmeView, order: RelayOrder, hop_index: int, payload: SecretBytes | None
+) -> tuple[RelayFrame, SecretBytes]:
+    """Spend one hop's key as its initiator: as the payload itself on the first hop, as its pad later."""
+    link_id, sender, _ = order.hop(hop_index)
+    check_place(view, order, sender)
+    offset, spent = view.take_next(link_stream(link_id, sender), hop_bytes(order.key_bytes))
+    pad = spent.take(order.payload_bytes)
+    ciphertext = b"" if payload is None else bytes(one_time_pad(payload.reveal(), pad.reveal()))
+    if payload is not None:
+        pad.wipe()
+    with spent as mac_key:
+        tag = one_time_mac(mac_key.reveal(), authenticated_text(order, hop_index, offset, ciphertext))
+    return RelayFrame(order, hop_index, offset, ciphertext, tag), pad
+
+
+def receive(view: KmeView, frame: RelayFrame) -> SecretBytes | RelayRefused:
+    """Spend one hop's key as its receiver; return the payload once the MAC has been checked."""
+    order = frame.order
+    link_id, sender, receiver = order.hop(frame.hop_index)
+    check_place(view, order, receiver)
+    expected_bytes = order.payload_bytes if frame.hop_index else 0
+    if len(frame.ciphertext) != expected_bytes:
+        raise PeerMisbehaved(
+            f"relay {order.relay_id}: {len(frame.ciphertext)} bytes of ciphertext, expected {expected_bytes}"
+        )
+    spent = view.take(link_stream(link_id, sender), frame.offset_bytes, hop_bytes(order.key_bytes))
+    pad = spent.take(order.payload_bytes)
+    text = authenticated_text(order, frame.hop_index, frame.offset_bytes, frame.ciphertext)
+    with spent as mac_key:
+        genuine = equal(one_time_mac(mac_key.reveal(), text), frame.tag)
+    if not genuine:
+        pad.wipe()
+        return RelayRefused(order.relay_id, receiver, f"the MAC of hop {frame.hop_index} is wrong")
+    if not frame.hop_index:
+        return pad
+    with pad:
+        return SecretBytes(one_time_pad(frame.ciphertext, pad.reveal()))
+
+
+def check_place(view: KmeView, order: RelayOrder, site: SiteId) -> None:
+    if view.kme != kme_of_site(site):
+        raise PeerMisbehaved(f"relay {order.relay_id}: this hop's node is {site}, not {view.kme}")
+
+
+def open_payload(order: RelayOrder, payload: SecretBytes) -> tuple[SecretBytes, bytes, SecretBytes]:
+    """Split a payload into key, seed of the key IDs, and confirmation key."""
+    invariant(len(payload) == order.payload_bytes, "a payload has the length that its order says")
+    with payload:
+        key = payload.take(order.key_bytes)
+        with payload.take(ID_SEED_BYTES) as id_seed:
+            return key, bytes(id_seed.reveal()), payload.take(CONFIRMATION_KEY_BYTES)
+
+
+def confirmation_tag(order: RelayOrder, key: SecretBytes) -> bytes:
+    """Return the tag by which the destination, and nobody else, can say that it holds the key."""
+    return one_time_mac(key.reveal(), msgspec.msgpack.encode(("openqci relay confirmation v1", order)))
