@@ -1,0 +1,83 @@
+"""What both ends of a link have agreed on before the photons, and every limit of a distillation."""
+
+from typing import Literal
+
+import msgspec
+
+from openqci.core.errors import ConfigurationError
+from openqci.core.identifiers import LinkId
+from openqci.proofs import proof
+
+AccountingRule = Literal["alice-parities-v1", "both-ends-v1"]
+"""How disclosed bits are charged to the key; see :mod:`openqci.distillation.leak`."""
+
+INTENSITIES_MAX = 4
+SIFTED_BITS_MIN = 256
+"""Below this a block cannot pay for its own verification tag; no proof gives key from so few bits."""
+
+DETECTIONS_MAX = 1 << 24
+MESSAGE_BYTES_MAX = 1 << 28
+
+
+class BlockName(msgspec.Struct, frozen=True):
+    """Which block of which link: part of every authenticated text. Numbers are never used twice."""
+
+    link_id: LinkId
+    number: int
+
+
+class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The same at both ends, set before the run: nothing here is chosen from observed counts.
+
+    Parameters
+    ----------
+    proof_id : str
+        A proof of :mod:`openqci.proofs`.
+    intensities, intensity_probabilities : tuple of float
+        Of the source, brightest first; the records' intensity indices point into them.
+    epsilon_sec, epsilon_cor : float
+        Secrecy and correctness of one block.
+    qber_max : float
+        A block whose error rate in either basis is above this leaves no key.
+    qber_expected : float or None
+        Error rate by which Cascade's block sizes are set, as from the previous block; None takes the test
+        basis of this block. It changes the bits disclosed, never whether the account is right.
+    accounting : str
+        Rule of :mod:`openqci.distillation.leak`.
+    reply_timeout_s, confirmation_retry_s : float
+        How long an end waits for its peer; after how long Bob repeats an unanswered confirmation.
+    """
+
+    proof_id: str
+    intensities: tuple[float, ...]
+    intensity_probabilities: tuple[float, ...]
+    epsilon_sec: float
+    epsilon_cor: float
+    qber_max: float = 0.08
+    qber_expected: float | None = None
+    accounting: AccountingRule = "alice-parities-v1"
+    reply_timeout_s: float = 30.0
+    confirmation_retry_s: float = 2.0
+    confirmation_tries_max: int = 5
+
+    def __post_init__(self) -> None:
+        faults = list(self._faults())
+        if faults:
+            raise ConfigurationError(*faults)
+        proof(self.proof_id)
+
+    def _faults(self) -> list[str]:
+        faults = []
+        if not 2 <= len(self.intensities) <= INTENSITIES_MAX:
+            faults.append(f"intensities: expected 2 to {INTENSITIES_MAX}, got {len(self.intensities)}")
+        if len(self.intensities) != len(self.intensity_probabilities):
+            faults.append("intensity_probabilities: expected one for each intensity")
+        if not 0 < self.qber_max < 0.5:
+            faults.append(f"qber_max: expected above 0 and below 0.5, got {self.qber_max}")
+        if self.qber_expected is not None and not 0 < self.qber_expected < 0.5:
+            faults.append(f"qber_expected: expected above 0 and below 0.5, got {self.qber_expected}")
+        if not (0 < self.epsilon_sec < 1 and 0 < self.epsilon_cor < 1):
+            faults.append("epsilon_sec, epsilon_cor: expected above 0 and below 1")
+        if min(self.reply_timeout_s, self.confirmation_retry_s, self.confirmation_tries_max) <= 0:
+            faults.append("reply_timeout_s, confirmation_retry_s, confirmation_tries_max: expected above 0")
+        return faults
