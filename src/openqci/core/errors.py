@@ -27,9 +27,12 @@ class ConfigurationError(OpenQCIError):
         super().__init__("\n".join(str(fault) for fault in faults))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RequestRefused(OpenQCIError):
-    """An application asked for something it cannot have; carries the standard's status and message."""
+    """An application asked for something it cannot have; carries the standard's status and message.
+
+    Not frozen, though nobody changes it: the interpreter writes the traceback into a raised exception.
+    """
 
     status: int
     message: str
