@@ -1,0 +1,50 @@
+/** What colours and marks mean. */
+
+import { el, svgElement } from "./dom.js";
+import { drawMark, MARKS } from "./marks.js";
+import { BIN_COLOURS } from "./scale.js";
+
+const KINDS = [
+  ["capital_node", "Capital"], ["trusted_node", "City node"], ["ground_station", "Ground station"],
+  ["gateway", "Space gateway"], ["strategic_site", "Strategic site"], ["overseas_node", "Overseas"],
+  ["generated", "Trusted node"],
+];
+
+/** @param {HTMLElement} section */
+export function makeLegend(section) {
+  section.append(
+    el("h2", {}, el("button.term", { type: "button", "data-term": "stock" }, "Key stock of a hop")),
+    scaleBar(),
+    el("p.ends", {}, el("span", {}, "empty"), el("span", {}, "¼"), el("span", {}, "full")),
+    el("p.line", {}, lineSample("pulse"), el("button.term", { type: "button", "data-term": "distilled" }, "distilling now"),
+      lineSample("last"), el("button.term", { type: "button", "data-term": "relay" }, "last key")),
+    el("ul.kinds", {}, ...KINDS.map(([kind, name]) => el("li", {}, markSample(kind), nameOf(kind, name))),
+      el("li", {}, markSample("capital_node", true), "Waits for space")),
+  );
+}
+
+/** @param {string} kind @param {string} name */
+function nameOf(kind, name) {
+  return kind === "generated" ? el("button.term", { type: "button", "data-term": "trusted" }, name) : name;
+}
+
+function scaleBar() {
+  const svg = svgElement("svg", { viewBox: `0 0 ${BIN_COLOURS.length} 1`, preserveAspectRatio: "none", class: "scale", role: "img", "aria-label": "colour scale from empty to full" });
+  BIN_COLOURS.forEach((fill, bin) => svg.append(svgElement("rect", { x: bin, width: 1.02, height: 1, fill })));
+  return svg;
+}
+
+/** @param {string} kind */
+function lineSample(kind) {
+  return el(`i.sample.${kind}`, { "aria-hidden": true });
+}
+
+/** @param {string} kind @param {boolean} [hollow] */
+function markSample(kind, hollow = false) {
+  const [size, ratio] = [16, 2];
+  const canvas = /** @type {HTMLCanvasElement} */ (el("canvas.mark", { width: size * ratio, height: size * ratio, "aria-hidden": true }));
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.scale(ratio, ratio);
+  drawMark(context, MARKS[kind], size / 2, size / 2, Math.max(1.7, MARKS[kind].radius), hollow);
+  return canvas;
+}
