@@ -314,7 +314,7 @@ def test_abort_from_either_end_at_any_point_wipes() -> None:
 
             a, b = converse(alice, bob, line=line)
             if isinstance(b, DistillationAborted) and b.peer_may_have_key:
-                assert (who, at) == (1, total - 2), "only a confirmation on its way cannot be taken back"
+                assert who == 1 and at >= total - 2, "only a confirmation that has left cannot be taken back"
             elif at < total - 1:  # the last message finds Alice done
                 assert not same_key_or_none(a, b), (who, at)
             for end in (alice, bob):
