@@ -111,3 +111,19 @@ def test_repeaterless_bound_keeps_its_digits_at_high_loss():
     assert plob_bound(156.5) == pytest.approx(10**-15.65 / math.log(2), rel=1e-9)
     assert plob_bound(3.0102999566) == pytest.approx(1.0, rel=1e-9)
     assert plob_bound(0.0) == math.inf
+
+
+def test_rare_decoys_give_no_key_with_deviations_of_the_total():
+    # M. Lucamarini et al. 2013 (T12), 50 km, 1200 s: measured counts. Their own proof certified 1.09 Mbit/s;
+    # Hoeffding deviations of the total drown decoys of one per cent (physics sheet, traps 3 and 17).
+    z, x = np.array([5.016e9, 6.21e6, 1.259e6]), np.array([2.231e7, 2.843e4, 5.79e3])
+    measured = DecoyCounts(
+        z,
+        z * (0.0426, 0.07, 0.42),
+        x,
+        x * (0.0364, 0.07, 0.42),
+        (0.425, 0.044, 0.001),
+        (0.98828125, 0.0078125, 0.00390625),
+    )
+    leak_bits = 1.1 * 5.016e9 * binary_entropy(0.0426)
+    assert proof("lim-2014").secret_length_bits(measured, leak_bits, 1e-10, 1e-15).length_bits == 0
