@@ -1,6 +1,7 @@
 """Both ends together: equal keys or none, every bit in the account, the order of what is said."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import openqci.distillation
 from openqci.core.detections import DetectionRecord, EmissionRecord
 from openqci.core.errors import ConfigurationError
 from openqci.core.identifiers import LinkId
@@ -356,6 +358,7 @@ def test_silence_ends_a_block() -> None:
         {"qber_max": 0.6},
         {"qber_expected": 0.0},
         {"epsilon_sec": 0.0},
+        {"epsilon_cor": 1e-40},
         {"reply_timeout_s": 0.0},
         {"proof_id": "no-such-proof"},
     ],
@@ -363,6 +366,15 @@ def test_silence_ends_a_block() -> None:
 def test_bad_settings_are_refused(changes: dict) -> None:
     with pytest.raises(ConfigurationError):
         DistillationSettings(**{**msgspec.structs.asdict(SETTINGS), **changes})
+
+
+def test_no_seeded_generator_in_the_package() -> None:
+    """What the protocol draws comes through ``entropy``: no module can even make a generator (14)."""
+    sources = sorted(Path(openqci.distillation.__file__).parent.rglob("*.py"))
+    assert len(sources) > 15
+    for source in sources:
+        text = source.read_text()
+        assert "np.random" not in text and "import random" not in text and "default_rng" not in text, source
 
 
 def test_the_caller_keeps_its_authentication_key() -> None:

@@ -24,6 +24,12 @@ Every message is authenticated with one-time keys (``channel``); the wire format
 (:attr:`DistillationAborted.peer_may_have_key`). Every disclosed bit is booked by its sender and paid for.
 A message that was changed, lost, doubled or reordered costs the block, never the secret.
 
+*Stated limits.* The key length is chosen from observed counts, while the proofs of ``openqci.proofs`` are
+printed for lengths fixed beforehand; thresholds (``qber_max``) are set before the run. What Cascade's
+two-way conversation tells is charged by a named rule (``leak``). The whole block is discarded when anything
+fails, never a part. That no authentication key serves two blocks is for the key store to see to, that
+dead time and double clicks do not depend on the bit is for the receiver.
+
 *Not here.* Photons (``openqci.quantum``), the proof's formula (``openqci.proofs``), sockets, clocks. The
 memory of NumPy temporaries is overwritten where this package holds it; what Python copies, it cannot.
 """

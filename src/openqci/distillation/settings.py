@@ -6,6 +6,7 @@ import msgspec
 
 from openqci.core.errors import ConfigurationError
 from openqci.core.identifiers import LinkId
+from openqci.crypto.universal_hash import polynomial_hash_bound
 from openqci.proofs import proof
 
 AccountingRule = Literal["alice-parities-v1", "both-ends-v1"]
@@ -17,6 +18,9 @@ SIFTED_BITS_MIN = 256
 
 DETECTIONS_MAX = 1 << 24
 MESSAGE_BYTES_MAX = 1 << 28
+
+EPSILON_COR_MIN = polynomial_hash_bound(DETECTIONS_MAX // 8)
+"""What the verification tag can promise for the longest block."""
 
 
 class BlockName(msgspec.Struct, frozen=True):
@@ -76,8 +80,10 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
             faults.append(f"qber_max: expected above 0 and below 0.5, got {self.qber_max}")
         if self.qber_expected is not None and not 0 < self.qber_expected < 0.5:
             faults.append(f"qber_expected: expected above 0 and below 0.5, got {self.qber_expected}")
-        if not (0 < self.epsilon_sec < 1 and 0 < self.epsilon_cor < 1):
-            faults.append("epsilon_sec, epsilon_cor: expected above 0 and below 1")
+        if not 0 < self.epsilon_sec < 1:
+            faults.append(f"epsilon_sec: expected above 0 and below 1, got {self.epsilon_sec}")
+        if not EPSILON_COR_MIN <= self.epsilon_cor < 1:
+            faults.append(f"epsilon_cor: expected {EPSILON_COR_MIN:.1e} to below 1, got {self.epsilon_cor}")
         if min(self.reply_timeout_s, self.confirmation_retry_s, self.confirmation_tries_max) <= 0:
             faults.append("reply_timeout_s, confirmation_retry_s, confirmation_tries_max: expected above 0")
         return faults

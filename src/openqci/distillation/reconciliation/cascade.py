@@ -140,24 +140,27 @@ class _Pass:
     def __init__(self, key: Bits, plan: CascadePlan, index: int) -> None:
         self.order: Positions | None = None
         self.subset: Bits | None = None
-        if index == 0:
-            ordered = key
-        elif index < BLOCK_PASSES:
-            self.order = public_permutation(key.size, plan.public_seed, index)
-            ordered = key[self.order]
-        else:
+        if index >= BLOCK_PASSES:
             self.subset = public_subset(key.size, plan.public_seed, index)
-            ordered = key & self.subset
-        self.prefix = PrefixParity(ordered)
+        elif index > 0:
+            self.order = public_permutation(key.size, plan.public_seed, index)
+        self.prefix = self._prefix_parity(key)
 
     def refresh(self, key: Bits) -> None:
         """Take the prefix parities again after corrections."""
-        ordered = key
+        self.prefix.wipe()
+        self.prefix = self._prefix_parity(key)
+
+    def _prefix_parity(self, key: Bits) -> PrefixParity:
         if self.order is not None:
             ordered = key[self.order]
         elif self.subset is not None:
             ordered = key & self.subset
-        self.prefix = PrefixParity(ordered)
+        else:
+            return PrefixParity(key)
+        prefix = PrefixParity(ordered)
+        ordered[:] = 0
+        return prefix
 
     def key_positions(self, positions: Positions) -> Positions:
         """Return where in the key the bits at these positions of the pass lie."""
