@@ -8,10 +8,9 @@ import { colourOf, fullness } from "./scale.js";
 export function makeDomains(section, model, show) {
   const rows = model.network.domains.map(({ domain }) => new Row(model, domain, show))
     .sort((a, b) => a.name.localeCompare(b.name));
-  const head = el("tr", {}, el("th", { scope: "col" }, "Domain"), el("th", { scope: "col", class: "number" }, "With key"),
+  const head = el("tr", {}, el("th", { scope: "col" }, `${rows.length} domains`), el("th", { scope: "col", class: "number" }, "With key"),
     el("th", { scope: "col" }, el("button.term", { type: "button", "data-term": "stock" }, "Stock")));
-  section.append(el("h2", {}, `${rows.length} domains`),
-    el("div.scroll", {}, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows.map((row) => row.element)))));
+  section.append(el("div.scroll", {}, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows.map((row) => row.element)))));
   return { showLive: (/** @type {import("./types.js").Live} */ live) => rows.forEach((row) => row.showLive(live)) };
 }
 

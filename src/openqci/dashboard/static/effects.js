@@ -20,7 +20,7 @@ export function drawPulses(context, model, place, live, { now_s, width, still })
     const lines = distillingLines(model, place, live, group);
     // groups breathe one after the other, so that the network twinkles instead of flashing
     const breath = still ? 0.5 : 0.5 + 0.5 * Math.sin(now_s * 2.4 + (group * 2 * Math.PI) / PULSE_GROUPS);
-    stroke(context, lines, GLOW_COLOUR, width * 5.5, 0.06 + 0.2 * breath);
+    for (const spread of [6.5, 4.4, 2.6]) stroke(context, lines, GLOW_COLOUR, width * spread, 0.03 + 0.08 * breath);
     stroke(context, lines, PULSE_COLOUR, width * 1.1, 0.3 + 0.65 * breath);
   }
 }

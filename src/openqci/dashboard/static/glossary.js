@@ -30,7 +30,8 @@ export function explainTerms() {
     box.hidden = !entry;
     if (!entry || !term) return;
     box.replaceChildren(Object.assign(document.createElement("b"), { textContent: entry[0] }), entry[1]);
-    placeBeside(box, term.getBoundingClientRect());
+    // under the whole tile in the header, so that its number stays in sight
+    placeBeside(box, (term.closest(".tile") ?? term).getBoundingClientRect());
   };
   for (const event of ["pointerover", "focusin", "click"]) document.addEventListener(event, show);
   document.addEventListener("focusout", () => { box.hidden = true; });

@@ -2,7 +2,7 @@
 
 import { drawBasemap, projectionFor, shapesOf } from "./basemap.js";
 import { el } from "./dom.js";
-import { drawLabels, FreeSpace, shortened } from "./labels.js";
+import { briefly, drawLabels, FreeSpace } from "./labels.js";
 import { drawHalo, drawHops, drawNodes } from "./layers.js";
 import { markOf } from "./marks.js";
 
@@ -58,7 +58,7 @@ function islandList(model, islands, select) {
   const list = el("p.islands", {}, "On the map: ");
   islands.forEach((index) => {
     const { name, site_id: siteId } = model.nodes[index];
-    const button = el("button.link", { type: "button" }, shortened(name, 22));
+    const button = el("button.link", { type: "button" }, briefly(name, 24));
     button.addEventListener("click", () => select(siteId));
     list.append(button, " ");
   });
@@ -122,7 +122,7 @@ class Inset {
     drawLabels(context, drawn.map((index) => {
       const node = this.model.nodes[index];
       const [x, y] = /** @type {[number, number]} */ (this.place(index));
-      return { x, y, text: shortened(node.name, 20), size: 10, weight: 500, colour: markOf(node).labelColour, reach: 5 };
+      return { x, y, text: briefly(node.name), size: 10, weight: 500, colour: markOf(node).labelColour, reach: 5 };
     }), space);
   }
 

@@ -103,5 +103,9 @@ export function forgetWidths() {
   widths.clear();
 }
 
+/** What stands before a comma or a bracket says enough: "Pico do Arieiro, Madeira".
+ * @param {string} name @param {number} [letters] */
+export const briefly = (name, letters = 20) => shortened(name.split(/[,(]/)[0].trim(), letters);
+
 /** @param {string} name @param {number} [letters] */
 export const shortened = (name, letters = 30) => (name.length > letters ? `${name.slice(0, letters - 1).trimEnd()}…` : name);

@@ -6,7 +6,7 @@ import { drawMark, growth, markOf } from "./marks.js";
 /** @typedef {(index: number) => [number, number] | null} Place   screen position of a node, null when out of sight */
 
 /** @param {number} zoom */
-export const hopWidth = (zoom) => 1.45 * Math.min(2.6, Math.max(0.9, zoom ** 0.42));
+export const hopWidth = (zoom) => 1.6 * Math.min(2.6, Math.max(0.9, zoom ** 0.42));
 
 /**
  * @param {CanvasRenderingContext2D} context @param {import("./types.js").Model} model @param {Place} place

@@ -19,7 +19,8 @@ const NODE_REACH_PX = 10;
 const HOP_REACH_PX = 6;
 /** Names keep off marks of at least this radius: the capitals. */
 const KEPT_FREE_PX = 3.65;
-const LAYERS = /** @type {const} */ (["base", "hops", "effects", "nodes"]);
+/** @typedef {"base" | "hops" | "effects" | "nodes"} Layer */
+const LAYERS = /** @type {Layer[]} */ (["base", "hops", "effects", "nodes"]);
 
 export class NetworkMap {
   /**
@@ -39,6 +40,9 @@ export class NetworkMap {
     this.shapes = shapesOf(world, this.projection, model.network.domains.map(({ domain }) => domain));
     this.dirty = new Set(LAYERS);
     this.view = { k: 1, x: 0, y: 0 };
+    this.everything = this.view;
+    this.isEverything = true;
+    this.moved_ms = 0;
     this.counters = { frames: 0, nodesDrawn: 0, hopsDrawn: 0, labelsDrawn: 0 };
     /** @type {import("./types.js").Live | null} */
     this.live = null;
@@ -107,8 +111,8 @@ export class NetworkMap {
       canvas.width = Math.round(this.width * ratio);
       canvas.height = Math.round(this.height * ratio);
     }
-    const followed = !this.everything || this.isEverything;
-    this.everything = this.viewOf(this.model.nodes.map((_, index) => index).filter((index) => this.model.inEurope[index]), 22);
+    const followed = this.isEverything;
+    this.everything = this.viewOf(this.model.nodes.map((_, index) => index).filter((index) => this.model.inEurope[index]), 28);
     if (followed) this.moveTo(this.everything);
     this.touch(...LAYERS);
   }
@@ -160,7 +164,7 @@ export class NetworkMap {
   /** @param {import("./types.js").View} view */
   setView(view) {
     this.view = { ...view };
-    this.isEverything = view === this.everything || closeTo(view, this.everything);
+    this.isEverything = closeTo(view, this.everything);
     this.moved_ms = performance.now();
     this.touch(...LAYERS);
   }
@@ -176,7 +180,7 @@ export class NetworkMap {
 
   // --- drawing ---
 
-  /** @param {...typeof LAYERS[number]} layers */
+  /** @param {...Layer} layers */
   touch(...layers) {
     layers.forEach((layer) => this.dirty.add(layer));
   }
@@ -218,7 +222,7 @@ export class NetworkMap {
     this.counters.frames += 1;
   }
 
-  /** @param {typeof LAYERS[number]} layer @param {number} now_ms */
+  /** @param {Layer} layer @param {number} now_ms */
   drawLayer(layer, now_ms) {
     const canvas = /** @type {HTMLCanvasElement} */ (this.canvases.get(layer));
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
@@ -234,7 +238,7 @@ export class NetworkMap {
   /** While the map moves the coast does without its glow; it comes back when the map rests.
    * @param {CanvasRenderingContext2D} context @param {number} ratio @param {number} now_ms */
   drawBase(context, ratio, now_ms) {
-    const resting = now_ms - (this.moved_ms ?? 0) > SETTLE_MS || this.counters.frames === 0;
+    const resting = now_ms - this.moved_ms > SETTLE_MS || this.counters.frames === 0;
     if (!resting) setTimeout(() => this.touch("base"), SETTLE_MS + 10);
     drawBasemap(context, this.shapes, this.view, { width: this.width, height: this.height, ratio, glow: resting });
   }
@@ -340,5 +344,5 @@ export class NetworkMap {
 
 /** @param {import("./types.js").View} a @param {import("./types.js").View} b */
 function closeTo(a, b) {
-  return Boolean(b) && Math.abs(a.k / b.k - 1) < 1e-6 && Math.abs(a.x - b.x) + Math.abs(a.y - b.y) < 0.5;
+  return Math.abs(a.k / b.k - 1) < 1e-6 && Math.abs(a.x - b.x) + Math.abs(a.y - b.y) < 0.5;
 }

@@ -70,9 +70,30 @@ export class Model {
     return index === undefined ? siteId : this.nodes[index].name;
   }
 
-  /** "Lisbon – Évora" @param {{a: string, b: string}} hop */
+  /** "Lisbon – Évora", or "Berlin – Szczecin, span 1 of 3" for a hop between trusted nodes on a long link.
+   * @param {{a: string, b: string}} hop */
   hopName(hop) {
-    return `${this.nameOf(hop.a)} – ${this.nameOf(hop.b)}`;
+    const [a, b] = [this.indexOf(hop.a), this.indexOf(hop.b)];
+    const [back, ahead] = [this.along(b, a), this.along(a, b)];
+    const name = `${this.nodes[back.end].name} – ${this.nodes[ahead.end].name}`;
+    return back.spans + ahead.spans ? `${name}, span ${back.spans + 1} of ${back.spans + ahead.spans + 1}` : name;
+  }
+
+  /** Go on past `next` over the trusted nodes of a long link, to the first node with a name of its own.
+   * @param {number} from @param {number} next @returns {{end: number, spans: number}} spans passed after `next` */
+  along(from, next) {
+    let spans = 0;
+    while (this.nodes[next].generated && this.hopsOfNode[next].length === 2 && spans < this.nodes.length) {
+      const onward = this.hopsOfNode[next].map((hop) => this.otherEnd(hop, next)).find((end) => end !== from);
+      if (onward === undefined) break;
+      [from, next, spans] = [next, onward, spans + 1];
+    }
+    return { end: next, spans };
+  }
+
+  /** @param {number} hop @param {number} node */
+  otherEnd(hop, node) {
+    return this.ends[hop][0] === node ? this.ends[hop][1] : this.ends[hop][0];
   }
 }
 

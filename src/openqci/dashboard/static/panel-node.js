@@ -41,18 +41,18 @@ function figuresSection(node, hops, live) {
  * @param {import("./types.js").Live | null} live */
 function hopsSection(model, index, hops, live) {
   if (!hops.length) return section("Hops", el("p.quiet", {}, "None."));
-  return section(`${hops.length} ${hops.length === 1 ? "hop" : "hops"}`, el("ul.hops", {}, ...hops.map((hop) => hopRow(model, index, hop, live))));
+  return section(`${hops.length} ${hops.length === 1 ? "hop" : "hops"}, towards`, el("ul.hops", {}, ...hops.map((hop) => hopRow(model, index, hop, live))));
 }
 
 /** @param {import("./types.js").Model} model @param {number} index @param {number} hop
  * @param {import("./types.js").Live | null} live */
 function hopRow(model, index, hop, live) {
-  const other = model.ends[hop].find((end) => end !== index) ?? index;
+  const { end: towards } = model.along(index, model.otherEnd(hop, index));
   const stock = live?.hops.stock_bits[hop] ?? 0;
   const full = fullness(stock, live?.hops.stock_high_bits ?? 0);
   const distilling = live?.hops.state[hop] === DISTILLING;
   return el("li", {}, el("button", { type: "button", "data-hop": model.hops[hop].link_id },
-    el("span.to", {}, model.nodes[other].name, distilling ? el("i.sample.pulse", { title: "distilling now" }) : null),
+    el("span.to", {}, model.nodes[towards].name, distilling ? el("i.sample.pulse", { title: "distilling now" }) : null),
     el("span.quiet", {}, `${model.hops[hop].length_km.toFixed(0)} km`),
     bar(full, colourOf(full), `stock ${percent(full)}`), el("b", {}, bits(stock))));
 }

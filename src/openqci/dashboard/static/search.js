@@ -23,6 +23,7 @@ export function makeSearch(container, model, select) {
   const choose = (/** @type {string} */ siteId) => {
     close();
     input.value = "";
+    input.blur();
     select(siteId);
   };
   const mark = () => [...list.children].forEach((item, index) => {
@@ -45,7 +46,7 @@ export function makeSearch(container, model, select) {
       chosen = Math.max(0, Math.min(list.children.length - 1, chosen + steps[event.key]));
       mark();
     } else if (event.key === "Enter" && !list.hidden) list.children[chosen]?.dispatchEvent(new MouseEvent("mousedown"));
-    else if (event.key === "Escape") close();
+    else if (event.key === "Escape" && !list.hidden) close();
     else return;
     event.preventDefault();
     event.stopPropagation();
