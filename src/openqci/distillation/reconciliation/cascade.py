@@ -32,6 +32,7 @@ from openqci.distillation.reconciliation import Bits
 from openqci.distillation.reconciliation.parity import (
     Positions,
     PrefixParity,
+    pack,
     public_permutation,
     public_subset,
 )
@@ -152,14 +153,16 @@ class _Pass:
         self.prefix = self._prefix_parity(key)
 
     def _prefix_parity(self, key: Bits) -> PrefixParity:
-        if self.order is not None:
-            ordered = key[self.order]
-        elif self.subset is not None:
-            ordered = key & self.subset
+        if self.order is None:
+            packed = pack(key)
         else:
-            return PrefixParity(key)
-        prefix = PrefixParity(ordered)
-        ordered[:] = 0
+            ordered = key[self.order]
+            packed = pack(ordered)
+            ordered[:] = 0
+        if self.subset is not None:
+            packed &= self.subset
+        prefix = PrefixParity(packed)
+        packed[:] = 0
         return prefix
 
     def key_positions(self, positions: Positions) -> Positions:

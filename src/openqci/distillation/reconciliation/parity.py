@@ -22,10 +22,10 @@ _MIXING_ROUNDS = 3
 
 
 class PrefixParity:
-    """Parity of the first m bits of a bit array, for any m from 0 to n."""
+    """Parity of the first m bits, for any m from 0 to n, of n bits packed by :func:`pack`."""
 
-    def __init__(self, bits: Bits) -> None:
-        self._words = _inclusive_prefix_parity(bits)
+    def __init__(self, packed: Bits) -> None:
+        self._words = _prefix_parity(packed)
 
     def of_first(self, lengths_bits: Positions) -> Bits:
         """Return the parities of the first ``lengths_bits`` bits, same shape; each from 0 to n."""
@@ -37,10 +37,14 @@ class PrefixParity:
         self._words[:] = 0
 
 
-def _inclusive_prefix_parity(bits: Bits) -> Words:
-    """Return packed words whose bit m is the parity of the first m bits (bit 0 is 0)."""
-    words = np.zeros(bits.size // 64 + 1, dtype=np.uint64)
-    packed = np.packbits(bits, bitorder="little")
+def pack(bits: Bits) -> Bits:
+    """Return bits, shape (n,), as bytes, shape (ceil(n / 8),): bit i is bit i % 8 of byte i // 8."""
+    return np.packbits(bits, bitorder="little")
+
+
+def _prefix_parity(packed: Bits) -> Words:
+    """Return words whose bit m is the parity of the first m bits (bit 0 is 0); one bit more than given."""
+    words = np.zeros(packed.size // 8 + 1, dtype="<u8")
     words.view(np.uint8)[: packed.size] = packed
     for shift in (1, 2, 4, 8, 16, 32):
         words ^= words << np.uint64(shift)
@@ -77,9 +81,8 @@ def public_permutation(length: int, public_seed: bytes, index: int) -> Positions
 
 
 def public_subset(length: int, public_seed: bytes, index: int) -> Bits:
-    """Return a random subset of range(length) as 0 and 1, shape (length,)."""
-    stream = np.frombuffer(_expand(public_seed, b"subset", index, -(-length // 8)), dtype=np.uint8)
-    return np.unpackbits(stream, count=length, bitorder="little")
+    """Return a random subset of range(length), packed as by :func:`pack`; bits behind the last are random."""
+    return np.frombuffer(_expand(public_seed, b"subset", index, -(-length // 8)), dtype=np.uint8)
 
 
 def _expand(public_seed: bytes, purpose: bytes, index: int, length_bytes: int) -> bytes:
