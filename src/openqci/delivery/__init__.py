@@ -1,22 +1,28 @@
-"""End-to-end key to application: ETSI GS QKD 014 as pure functions over one KME's rooms of the store.
+"""Delivery: end-to-end key that waits at both ends becomes keys that applications fetch.
 
-:mod:`openqci.delivery.pair_stock` keeps the end-to-end key of each pair of SAEs,
-:mod:`openqci.delivery.key_ids` names ranges of it, :mod:`openqci.delivery.etsi014` answers requests,
-:mod:`openqci.delivery.directory` knows which SAE is enrolled where. HTTP and TLS are in ``openqci.services``.
+Stage 7 of a key's way. Relay brings *batches*: the same bytes at the master's and at the slave's KME
+(:mod:`~openqci.delivery.pair_stock`). A key is a range of a batch, and its ID says which one to the two KMEs
+and to nobody else (:mod:`~openqci.delivery.key_ids`), so no message passes between the KMEs when a key is
+asked for. :mod:`~openqci.delivery.etsi014` decides what a caller may have;
+:mod:`~openqci.delivery.directory` knows the applications.
+
+Promises: each key goes to one master and one slave, once each, with identical bytes; a request is met whole
+or consumes nothing; no answer, error or record holds key material beyond the keys asked for. It is no server:
+sockets, TLS and waiting are in ``openqci.services.kme`` and ``openqci.services.kme_server``.
 """
 
-from openqci.delivery.directory import DIRECTORY, SaeRecord, enrol, enrolled_sae, enrolled_saes
-from openqci.delivery.key_ids import BATCH_TAG_BITS
-from openqci.delivery.pair_stock import KeyBatch, pair_stock_bytes, store_batch
+from openqci.delivery.directory import PeerIdentity, SaeDirectory, SaeRecord
+from openqci.delivery.key_ids import BATCH_TAG_BITS, decode_key_id, encode_key_id
+from openqci.delivery.pair_stock import KeyBatch, stock_bytes, store_batch
 
 __all__ = [
     "BATCH_TAG_BITS",
-    "DIRECTORY",
     "KeyBatch",
+    "PeerIdentity",
+    "SaeDirectory",
     "SaeRecord",
-    "enrol",
-    "enrolled_sae",
-    "enrolled_saes",
-    "pair_stock_bytes",
+    "decode_key_id",
+    "encode_key_id",
+    "stock_bytes",
     "store_batch",
 ]

@@ -1,294 +1,243 @@
-"""ETSI GS QKD 014 V1.1.1 as functions from (request, caller, store view) to answer.
+"""The three methods of ETSI GS QKD 014 V1.1.1 as functions: who may have which key, inside one transaction.
 
-The caller is who the client certificate says; nothing in a request can change that (5.1). What cannot be
-answered raises RequestRefused with the code and, where the standard fixes one, the exact message (5.4 to
-5.7); the transaction is rolled back then, so that a refused request consumes nothing. Profile choices where
-the standard is silent are listed in ``docs/reference/etsi-014.md``.
+Each takes the rooms of the answering KME, the directory of applications, the caller's identity from its
+certificate, the SAE ID of the path and the parsed request, and returns the answer or raises RequestRefused
+with the standard's code and text. What a raised error had changed is undone by the transaction, so a
+request is met whole or consumes nothing. No HTTP here: see ``openqci.services.kme_server``; parsing and
+the data model are in :mod:`openqci.delivery.etsi014_model`.
+
+One text answers every 401 (an unknown certificate, a foreign key), so that it tells nothing about keys.
 """
 
-import json
-from typing import Any, NoReturn, TypeVar
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from openqci.core.errors import KeyUnavailable, RequestRefused
 from openqci.core.identifiers import KeyId, KmeId, SaeId
 from openqci.core.keys import DeliveredKey, SecretBytes
-from openqci.delivery.key_ids import batch_tag_of, decode_key_id, encode_key_id
-from openqci.delivery.pair_stock import KeyBatch, drop_batch, master_batches, slave_batch
+from openqci.core.provenance import Provenance
+from openqci.delivery.directory import PeerIdentity, SaeDirectory, SaeRecord
+from openqci.delivery.etsi014_model import (
+    KEY_SIZE_BITS,
+    KEY_SIZE_BITS_MAX,
+    KEY_SIZE_BITS_MIN,
+    KEYS_NOT_FOUND,
+    KEYS_PER_REQUEST_MAX,
+    PROVENANCE_EXTENSION,
+    SAE_ID_COUNT_MAX,
+    Key,
+    KeyContainer,
+    KeyIdsRequest,
+    KeyRequest,
+    Status,
+)
+from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_id, encode_key_id
+from openqci.delivery.pair_stock import ROLES, KeyBatch, batch_of, cut, stock_keys, take_keys, take_range
 from openqci.keystore.ports import KmeView
 
-KEY_SIZE_BITS = 256
-KEY_SIZE_BITS_MIN = 64
-KEY_SIZE_BITS_MAX = 4096
-KEYS_PER_REQUEST_MAX = 128
-STORED_KEYS_MAX = 10_000
-ADDITIONAL_SAES_MAX = 0
-"""Multicast (optional in the standard) is not offered."""
+STORED_KEY_COUNT_MAX = 1_000_000
+"""``max_key_count`` of Status: what a pair has beyond is not counted."""
 
-PROVENANCE_EXTENSION = "openqci_provenance"
-"""Ask for it as an extension parameter, and each key comes with the facts of its making (invariant I7)."""
-
-NOT_A_MULTIPLE_OF_8 = "size shall be a multiple of 8"
-MANDATORY_UNSUPPORTED = "not all extension_mandatory parameters are supported"
-KEYS_NOT_FOUND = "one or more keys specified are not found on KME"
-NOT_YOURS = "the caller is not the slave SAE to which these keys belong"
-NOT_ENOUGH_KEY = "insufficient key material"
+RETRY_AFTER_S = 1
 
 
-class Status(
-    msgspec.Struct,
-    frozen=True,
-    rename={
-        "source_kme_id": "source_KME_ID",
-        "target_kme_id": "target_KME_ID",
-        "master_sae_id": "master_SAE_ID",
-        "slave_sae_id": "slave_SAE_ID",
-        "max_sae_id_count": "max_SAE_ID_count",
-    },
-):
-    """Status data format (6.1)."""
+@dataclass(frozen=True)
+class Delivery:
+    """Keys on their way into an answer, in its order, with the provenance of each."""
 
-    source_kme_id: str
-    target_kme_id: str
-    master_sae_id: str
-    slave_sae_id: str
-    key_size: int
-    stored_key_count: int
-    max_key_count: int
-    max_key_per_request: int
-    max_key_size: int
-    min_key_size: int
-    max_sae_id_count: int
+    keys: tuple[DeliveredKey, ...]
+    provenances: tuple[Provenance, ...]
+    with_provenance: bool
 
+    def container(self) -> KeyContainer:
+        """Return the *Key container* over the live buffers: encode it, then :meth:`wipe`.
 
-class KeyRequest(
-    msgspec.Struct, frozen=True, rename={"additional_slave_sae_ids": "additional_slave_SAE_IDs"}
-):
-    """Key request data format (6.2)."""
-
-    number: int = 1
-    size: int = KEY_SIZE_BITS
-    additional_slave_sae_ids: list[str] = []
-    extension_mandatory: list[dict[str, Any]] = []
-    extension_optional: list[dict[str, Any]] = []
-
-    @property
-    def wants_provenance(self) -> bool:
-        return wants_provenance(self.extension_mandatory, self.extension_optional)
-
-
-class NamedKey(msgspec.Struct, frozen=True, rename={"key_id": "key_ID"}):
-    """One entry of the Key IDs data format (6.4)."""
-
-    key_id: str
-
-
-class KeyIds(
-    msgspec.Struct, frozen=True, rename={"key_ids": "key_IDs", "key_ids_extension": "key_IDs_extension"}
-):
-    """Key IDs data format (6.4). ``key_IDs_extension`` may name ``openqci_provenance``."""
-
-    key_ids: list[NamedKey]
-    key_ids_extension: dict[str, Any] = {}
-
-    @property
-    def wants_provenance(self) -> bool:
-        return PROVENANCE_EXTENSION in self.key_ids_extension
-
-
-class ContainedKey(msgspec.Struct, frozen=True, omit_defaults=True, rename={"key_id": "key_ID"}):
-    """One key of a Key container (6.3); the bytes are wiped when the answer has been written."""
-
-    key_id: str
-    key: bytearray
-    key_extension: dict[str, Any] | None = None
-
-
-class KeyContainer(msgspec.Struct, frozen=True):
-    """Key container data format (6.3)."""
-
-    keys: list[ContainedKey]
+        One provenance for all keys stands in ``key_container_extension``; if the keys came by several
+        relays, each key carries its own in ``key_extension``.
+        """
+        alike = all(provenance == self.provenances[0] for provenance in self.provenances)
+        own = self.with_provenance and not alike
+        return KeyContainer(
+            keys=tuple(
+                Key(
+                    delivered.key_id,
+                    delivered.key.reveal(),
+                    {PROVENANCE_EXTENSION: provenance} if own else None,
+                )
+                for delivered, provenance in zip(self.keys, self.provenances, strict=True)
+            ),
+            key_container_extension=(
+                {PROVENANCE_EXTENSION: self.provenances[0]} if self.with_provenance and alike else None
+            ),
+        )
 
     def wipe(self) -> None:
-        """Overwrite the key bytes with zeros."""
-        for contained in self.keys:
-            contained.key[:] = bytes(len(contained.key))
+        """Forget the key bytes."""
+        for delivered in self.keys:
+            delivered.key.wipe()
 
 
-def status(view: KmeView, target_kme: KmeId, caller: SaeId, slave: SaeId) -> Status:
-    """Answer *Get status* (5.4): what the caller, as master, could draw for this slave now."""
-    key_bytes = KEY_SIZE_BITS // 8
-    stored = sum(view.stock_bytes(batch.stream) // key_bytes for batch in master_batches(view, caller, slave))
+def status(view: KmeView, directory: SaeDirectory, peer: PeerIdentity | None, slave_sae: SaeId) -> Status:
+    """*Get status* (5.1): directional, the caller is the master."""
+    master = enrolled_caller(directory, view.kme, peer)
+    slave = slave_of(directory, master, slave_sae)
+    stored = stock_keys(view, master.sae_id, slave.sae_id, KEY_SIZE_BITS // 8)
     return Status(
-        source_kme_id=view.kme,
-        target_kme_id=target_kme,
-        master_sae_id=caller,
-        slave_sae_id=slave,
+        source_KME_ID=view.kme,
+        target_KME_ID=slave.kme_id,
+        master_SAE_ID=master.sae_id,
+        slave_SAE_ID=slave.sae_id,
         key_size=KEY_SIZE_BITS,
-        stored_key_count=min(stored, STORED_KEYS_MAX),
-        max_key_count=STORED_KEYS_MAX,
+        stored_key_count=min(stored, STORED_KEY_COUNT_MAX),
+        max_key_count=STORED_KEY_COUNT_MAX,
         max_key_per_request=KEYS_PER_REQUEST_MAX,
         max_key_size=KEY_SIZE_BITS_MAX,
         min_key_size=KEY_SIZE_BITS_MIN,
-        max_sae_id_count=ADDITIONAL_SAES_MAX,
+        max_SAE_ID_count=SAE_ID_COUNT_MAX,
     )
 
 
-def get_key(view: KmeView, caller: SaeId, slave: SaeId, request: KeyRequest) -> KeyContainer:
-    """Answer *Get key* (5.5): cut new keys from the pair's stock; they leave it with this answer.
+def get_key(
+    view: KmeView, directory: SaeDirectory, peer: PeerIdentity | None, slave_sae: SaeId, request: KeyRequest
+) -> Delivery:
+    """*Get key* (5.2): new keys for the calling master, erased here as they leave.
 
-    Raises KeyUnavailable when the stock is too small; nothing is taken then.
+    Raises RequestRefused, or KeyUnavailable if the stock is short now (:func:`insufficient_key` makes the
+    503 of it, once nobody waits any longer).
     """
-    key_bytes = request.size // 8
-    keys: list[ContainedKey] = []
-    for batch in list(master_batches(view, caller, slave)):
-        stock = view.stock_bytes(batch.stream)
-        while len(keys) < request.number and stock >= key_bytes:
-            keys.append(contained(cut(view, batch, key_bytes), batch, request.wants_provenance))
-            stock -= key_bytes
-        if stock < KEY_SIZE_BITS_MIN // 8:
-            drop_batch(view, batch)
-        if len(keys) == request.number:
-            return KeyContainer(keys)
-    raise KeyUnavailable(
-        f"stock from {caller} to {slave} at {view.kme}",
-        wanted_bytes=request.number * key_bytes,
-        available_bytes=len(keys) * key_bytes,
+    master = enrolled_caller(directory, view.kme, peer)
+    slave = slave_of(directory, master, slave_sae)
+    taken = take_keys(view, master.sae_id, slave.sae_id, request.number, request.size_bits // 8)
+    return Delivery(
+        keys=tuple(
+            DeliveredKey(
+                encode_key_id(one.batch.id_seed, one.batch.batch_tag, one.offset_bytes, len(one.key)), one.key
+            )
+            for one in taken
+        ),
+        provenances=tuple(one.batch.provenance for one in taken),
+        with_provenance=request.with_provenance,
     )
 
 
-def get_key_with_key_ids(view: KmeView, caller: SaeId, master: SaeId, request: KeyIds) -> KeyContainer:
-    """Answer *Get key with key IDs* (5.6): all of the keys, in the order asked, or none."""
-    return KeyContainer(
-        [fetch(view, caller, master, named.key_id, request.wants_provenance) for named in request.key_ids]
-    )
+def get_key_with_key_ids(
+    view: KmeView,
+    directory: SaeDirectory,
+    peer: PeerIdentity | None,
+    master_sae: SaeId,
+    request: KeyIdsRequest,
+) -> Delivery:
+    """*Get key with key IDs* (5.3): the slave's copies, erased here as they leave, in request order.
 
-
-def cut(view: KmeView, batch: KeyBatch, key_bytes: int) -> DeliveredKey:
-    """Take the next key out of a master's batch and name it."""
-    offset, key = view.take_next(batch.stream, key_bytes)
-    return DeliveredKey(encode_key_id(batch.id_seed, batch.batch_tag, offset, key_bytes), key)
-
-
-def fetch(view: KmeView, caller: SaeId, master: SaeId, key_id: str, with_provenance: bool) -> ContainedKey:
-    """Take the key that an ID names out of the slave's batch."""
-    tag = batch_tag_of(key_id)
-    batch = None if tag is None else slave_batch(view, tag)
-    place = None if batch is None else decode_key_id(batch.id_seed, key_id)
-    if batch is None or place is None:
-        raise RequestRefused(400, KEYS_NOT_FOUND)
-    if (caller, master) != (batch.slave_sae, batch.master_sae):
-        raise RequestRefused(401, NOT_YOURS)
-    try:
-        key = view.take(batch.stream, *place)
-    except KeyUnavailable:
-        # It was there and is gone: delivered before. To the caller that is the same as never there.
-        raise RequestRefused(400, KEYS_NOT_FOUND) from None
-    if not view.stock_bytes(batch.stream):
-        drop_batch(view, batch)
-    return contained(DeliveredKey(KeyId(key_id), key), batch, with_provenance)
-
-
-def contained(delivered: DeliveredKey, batch: KeyBatch, with_provenance: bool) -> ContainedKey:
-    """Put a key into its place in an answer."""
-    extension = {PROVENANCE_EXTENSION: msgspec.to_builtins(batch.provenance)} if with_provenance else None
-    return ContainedKey(delivered.key_id, bytearray(copy_out(delivered.key)), extension)
-
-
-def copy_out(key: SecretBytes) -> bytearray:
-    """Return a copy of a key's bytes and wipe the original."""
-    with key:
-        return bytearray(key.reveal())
-
-
-def key_request_of_query(query: dict[str, list[str]]) -> KeyRequest:
-    """Read *Get key* by GET: only ``number`` and ``size`` may be given so (5.5)."""
-    values: dict[str, int] = {}
-    for name, given in query.items():
-        if name not in ("number", "size"):
-            refuse(f"{name!r} cannot be given in a URL; use POST")
-        if len(given) != 1 or not given[0].isascii() or not given[0].isdigit() or len(given[0]) > 9:
-            refuse(f"{name} is expected once, as a whole number")
-        values[name] = int(given[0])
-    return checked(KeyRequest(number=values.get("number", 1), size=values.get("size", KEY_SIZE_BITS)))
-
-
-def key_request_of_body(body: bytes) -> KeyRequest:
-    """Read *Get key* by POST; an empty body asks for one key of the default size."""
-    return checked(read(body or b"{}", KeyRequest))
-
-
-def key_ids_of_query(query: dict[str, list[str]]) -> KeyIds:
-    """Read *Get key with key IDs* by GET: exactly one ``key_ID`` (5.6)."""
-    given = query.get("key_ID", [])
-    if len(given) != 1 or set(query) != {"key_ID"}:
-        refuse("exactly one key_ID is expected in the URL; use POST for several")
-    return checked_ids(KeyIds([NamedKey(given[0])]))
-
-
-def key_ids_of_body(body: bytes) -> KeyIds:
-    """Read *Get key with key IDs* by POST."""
-    return checked_ids(read(body, KeyIds))
-
-
-def checked(request: KeyRequest) -> KeyRequest:
-    """Refuse what this KME cannot do."""
-    if not 1 <= request.number <= KEYS_PER_REQUEST_MAX:
-        refuse(f"number is {request.number}, expected 1 to {KEYS_PER_REQUEST_MAX}")
-    if request.size % 8:
-        refuse(NOT_A_MULTIPLE_OF_8)
-    if not KEY_SIZE_BITS_MIN <= request.size <= KEY_SIZE_BITS_MAX:
-        refuse(f"size is {request.size} bits, expected {KEY_SIZE_BITS_MIN} to {KEY_SIZE_BITS_MAX}")
-    if len(request.additional_slave_sae_ids) > ADDITIONAL_SAES_MAX:
-        refuse(f"at most {ADDITIONAL_SAES_MAX} additional_slave_SAE_IDs are supported")
-    if any(set(parameter) - {PROVENANCE_EXTENSION} for parameter in request.extension_mandatory):
-        refuse(MANDATORY_UNSUPPORTED)
-    return request
-
-
-def checked_ids(request: KeyIds) -> KeyIds:
-    """Refuse too few or too many IDs, and what is no UUID."""
-    if not 1 <= len(request.key_ids) <= KEYS_PER_REQUEST_MAX:
-        refuse(f"{len(request.key_ids)} key_IDs, expected 1 to {KEYS_PER_REQUEST_MAX}")
-    return KeyIds(
-        [NamedKey(normal_uuid(named.key_id)) for named in request.key_ids], request.key_ids_extension
-    )
-
-
-def normal_uuid(text: str) -> str:
-    """Return a UUID in lower case; refuse what is none."""
-    parts = text.split("-")
-    if [len(part) for part in parts] != [8, 4, 4, 4, 12] or set("".join(parts).lower()) - set(
-        "0123456789abcdef"
+    Raises RequestRefused: 401 if any of the keys was made for another slave than the caller, 400 with the
+    fixed message if any is unknown here, was delivered before, or is another master's.
+    """
+    slave = enrolled_caller(directory, view.kme, peer)
+    named = [_named_key(view, key_id) for key_id in request.key_ids]
+    if any(
+        one is not None and (one.batch.slave_sae, one.batch.role) != (slave.sae_id, "slave") for one in named
     ):
-        refuse("a key_ID is expected to be a UUID")
-    return text.lower()
+        raise unauthorised()
+    found = [one for one in named if one is not None and one.batch.master_sae == master_sae]
+    if len(found) < len(named):
+        raise RequestRefused(400, KEYS_NOT_FOUND)
+    return Delivery(
+        keys=_take_named(view, found),
+        provenances=tuple(one.batch.provenance for one in found),
+        with_provenance=request.with_provenance,
+    )
 
 
-Body = TypeVar("Body")
+def enrolled_caller(directory: SaeDirectory, kme: KmeId, peer: PeerIdentity | None) -> SaeRecord:
+    """Return the caller's record; 401 unless it is enrolled at this KME with exactly this certificate."""
+    record = directory.sae(peer.sae_id) if peer is not None else None
+    if (
+        peer is None
+        or record is None
+        or record.kme_id != kme
+        or record.certificate_sha256 != peer.certificate_sha256
+    ):
+        raise unauthorised()
+    return record
 
 
-def read(body: bytes, form: type[Body]) -> Body:
-    """Read a JSON body: no duplicate members, no strings for numbers; unknown members are ignored."""
+def slave_of(directory: SaeDirectory, master: SaeRecord, slave_sae: SaeId) -> SaeRecord:
+    """Return the slave's record; 400 if a key with it makes no sense."""
+    slave = directory.sae(slave_sae)
+    if slave is None:
+        raise RequestRefused(400, "the slave_SAE_ID is not known in this network")
+    if slave.sae_id == master.sae_id:
+        raise RequestRefused(400, "the slave_SAE_ID is the caller's own: a key is for two SAEs")
+    if slave.kme_id == master.kme_id:
+        raise RequestRefused(
+            400, "the slave SAE is at the same KME as the caller: no QKD link lies between them"
+        )
+    return slave
+
+
+def unauthorised() -> RequestRefused:
+    """Return the one refusal for callers without a right, whatever the reason."""
+    return RequestRefused(401, "the caller is not authorised for this request at this KME")
+
+
+def insufficient_key(shortage: KeyUnavailable, hopeless: str | None = None) -> RequestRefused:
+    """Return the 503 for a stock that is short; ``hopeless`` says why waiting will not help."""
+    details: tuple[dict[str, object], ...] = (
+        {"requested_bits": 8 * shortage.wanted_bytes},
+        {"available_bits": 8 * shortage.available_bytes},
+    )
+    if hopeless is not None:
+        return RequestRefused(503, "insufficient key material", (*details, {"reason": hopeless}))
+    return RequestRefused(503, "insufficient key material", details, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+@dataclass(frozen=True)
+class _NamedKey:
+    """A genuine key ID with the batch and the place that it names."""
+
+    key_id: KeyId
+    batch: KeyBatch
+    place: KeyPlace
+
+    def is_for(self, sae_id: SaeId) -> bool:
+        return self.batch.role == "slave" and self.batch.slave_sae == sae_id
+
+
+def _named_key(view: KmeView, key_id: KeyId) -> _NamedKey | None:
+    for role in ROLES:
+        batch = batch_of(view, batch_tag_of(key_id), role)
+        place = decode_key_id(batch.id_seed, key_id) if batch is not None else None
+        if batch is not None and place is not None:
+            return _NamedKey(key_id, batch, place)
+    return None
+
+
+def _take_named(view: KmeView, named: Sequence[_NamedKey]) -> tuple[DeliveredKey, ...]:
+    """Take the keys; neighbours are taken together, since every cut seals the rest of a segment anew."""
+    keys: dict[KeyId, SecretBytes] = {}
     try:
-        document = json.loads(body, object_pairs_hook=members_once)
-        return msgspec.convert(document, form, strict=True)
-    except (ValueError, RecursionError, msgspec.ValidationError) as error:
-        refuse(f"the body is not what was expected: {error}"[:200])
+        for run in _runs(sorted(named, key=lambda one: (one.batch.batch_tag, one.place))):
+            lengths_bytes = [one.place.length_bytes for one in run]
+            with take_range(view, run[0].batch, run[0].place.offset_bytes, sum(lengths_bytes)) as together:
+                keys.update(zip((one.key_id for one in run), cut(together, lengths_bytes), strict=True))
+    except KeyUnavailable:
+        for key in keys.values():
+            key.wipe()
+        raise RequestRefused(400, KEYS_NOT_FOUND) from None
+    return tuple(DeliveredKey(one.key_id, keys[one.key_id]) for one in named)
 
 
-def members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object; a member given twice is an error, not a choice."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is given twice")
-    return members
-
-
-def wants_provenance(*extensions: list[dict[str, Any]]) -> bool:
-    return any(PROVENANCE_EXTENSION in parameter for extension in extensions for parameter in extension)
-
-
-def refuse(message: str) -> NoReturn:
-    raise RequestRefused(400, message)
+def _runs(named: Iterable[_NamedKey]) -> list[list[_NamedKey]]:
+    """Group keys, sorted by place, that lie one right after the other in the same batch."""
+    runs: list[list[_NamedKey]] = []
+    for one in named:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and last.batch.batch_tag == one.batch.batch_tag
+            and sum(last.place) == one.place.offset_bytes
+        ):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return runs

@@ -1,82 +1,188 @@
-"""Stocks of end-to-end key per pair of SAEs, agreed ahead of demand at both ends.
+"""Stocks of end-to-end key per pair of applications: batches that lie alike at both KMEs.
 
-A batch is one relay's key: the same bytes at the KME of the master SAE, which cuts keys from it in order, and
-at the KME of the slave SAE, which hands out the ranges that key IDs name. What was cut is erased at once
-(see ``openqci.keystore.ledger``), so a key can be had once per party and never again.
+A pair is directional: key that was relayed for (master, slave) is spent by that master alone, so the two
+ends never choose the same bytes. The master's KME takes from the front of a batch, the slave's KME the
+range that a key ID names. A batch is one key stream and, at each KME, a record of what it is; the
+master's KME has it also in a list of its pair in order of age. Records hold no key material.
+
+A record goes when its batch is spent, so that a KME keeps only what it may still need.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 
+from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
 from openqci.core.identifiers import SaeId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.core.provenance import Provenance
+from openqci.delivery.key_ids import BATCH_BYTES_MAX, BATCH_TAG_BITS, ID_SEED_BYTES
 from openqci.keystore.ports import KmeView
 
 Role = Literal["master", "slave"]
+ROLES: tuple[Role, ...] = ("slave", "master")
 
-SEPARATOR = "\n"
-"""Parts the names in a record's key; no SAE ID can hold it."""
+BATCH_KIND = "pair-batch"
+QUEUE_KIND = "pair-queue"
+
+KEY_BYTES_MIN = 8
+"""The smallest key that is delivered; a rest below it is destroyed with its batch at the master."""
 
 
 class KeyBatch(msgspec.Struct, frozen=True):
-    """A batch at one end. ``id_seed`` makes key IDs unguessable; it is no key and tells nothing of one."""
+    """One batch of end-to-end key as one KME knows it.
+
+    ``id_seed`` (16 bytes, the same at both ends) makes key IDs unguessable; it is no key material.
+    """
 
     batch_tag: int
     role: Role
     master_sae: SaeId
     slave_sae: SaeId
+    stream: StreamId
     length_bytes: int
     id_seed: bytes
     provenance: Provenance
-    made_at_s: float
-
-    @property
-    def stream(self) -> StreamId:
-        return StreamId(f"pair/{self.batch_tag:010x}/{self.role}")
-
-    @property
-    def record_key(self) -> str:
-        """Masters find batches by pair and age, slaves by the tag that a key ID names."""
-        if self.role == "slave":
-            return f"{self.batch_tag:010x}"
-        return SEPARATOR.join(
-            (self.master_sae, self.slave_sae, f"{self.made_at_s:018.6f}", f"{self.batch_tag:010x}")
-        )
+    created_s: float
 
 
-def record_kind(role: Role) -> str:
-    return f"batch.{role}"
+@dataclass(frozen=True)
+class TakenKey:
+    """A key taken from a batch at its master: where it lay, and its bytes."""
+
+    batch: KeyBatch
+    offset_bytes: int
+    key: SecretBytes
+
+
+def batch_stream(batch_tag: int, role: Role) -> StreamId:
+    """Return the stream of a batch at the KME of its master or its slave."""
+    return StreamId(f"pair/{batch_tag:010x}/{role}")
 
 
 def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
-    """Put a batch into this KME's stock; the key is wiped here once it is sealed in the store."""
-    with key:
-        view.append(batch.stream, key)
-    view.put_record(record_kind(batch.role), batch.record_key, msgspec.json.encode(batch))
+    """Put a batch into the stock of its pair at one KME. The caller wipes ``key``.
+
+    Raises PeerMisbehaved if this KME has already had a batch of that tag: the other end must draw another.
+    """
+    invariant(0 <= batch.batch_tag < 1 << BATCH_TAG_BITS, "a batch tag has 40 bits")
+    invariant(len(key) == batch.length_bytes, "a batch has the length that its record says")
+    invariant(0 < len(key) <= BATCH_BYTES_MAX, "every byte of a batch can be named by a key ID")
+    invariant(len(batch.id_seed) == ID_SEED_BYTES, "an ID seed has 16 bytes")
+    if view.record(BATCH_KIND, _batch_key(batch)) is not None or view.append(batch.stream, key).offset_bytes:
+        raise PeerMisbehaved(f"batch tag {batch.batch_tag:010x} was already used at {view.kme}")
+    view.put_record(BATCH_KIND, _batch_key(batch), msgspec.json.encode(batch))
+    if batch.role == "master":
+        view.put_record(QUEUE_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
 
 
-def master_batches(view: KmeView, master: str, slave: str) -> Iterator[KeyBatch]:
-    """Return the batches from which the master SAE may draw keys for this slave, oldest first."""
-    prefix = SEPARATOR.join((master, slave, ""))
-    for _, body in view.records(record_kind("master"), prefix):
-        yield msgspec.json.decode(body, type=KeyBatch)
+def batch_of(view: KmeView, batch_tag: int, role: Role) -> KeyBatch | None:
+    """Return the batch of this tag that the KME holds in this role, or None."""
+    body = view.record(BATCH_KIND, f"{role}/{batch_tag:010x}")
+    return msgspec.json.decode(body, type=KeyBatch) if body is not None else None
 
 
-def slave_batch(view: KmeView, batch_tag: int) -> KeyBatch | None:
-    """Return the batch with this tag in which this KME serves the slave."""
-    body = view.record(record_kind("slave"), f"{batch_tag:010x}")
-    return None if body is None else msgspec.json.decode(body, type=KeyBatch)
+def batches_in_stock(view: KmeView, master: SaeId, slave: SaeId) -> Iterator[KeyBatch]:
+    """Return the batches that a master at this KME can still spend, the oldest first."""
+    for _, tag in view.records(QUEUE_KIND, _pair_prefix(master, slave)):
+        batch = batch_of(view, int.from_bytes(tag, "big"), "master")
+        invariant(batch is not None, "a batch in a pair's list has a record")
+        if batch is not None:
+            yield batch
 
 
-def drop_batch(view: KmeView, batch: KeyBatch) -> None:
-    """Forget a batch and erase what is left of it."""
+def stock_bytes(view: KmeView, master: SaeId, slave: SaeId) -> int:
+    """Return how much key the master's KME has for a pair."""
+    return sum(view.stock_bytes(batch.stream) for batch in batches_in_stock(view, master, slave))
+
+
+def stock_keys(view: KmeView, master: SaeId, slave: SaeId, key_bytes: int) -> int:
+    """Return how many keys of a size the master's KME can deliver; a key never spans two batches."""
+    batches = batches_in_stock(view, master, slave)
+    return sum(view.stock_bytes(batch.stream) // key_bytes for batch in batches)
+
+
+def take_keys(view: KmeView, master: SaeId, slave: SaeId, count: int, key_bytes: int) -> list[TakenKey]:
+    """Take keys from the front of the pair's batches, oldest first; they are erased here.
+
+    Raises KeyUnavailable, before anything is taken, if there are fewer than ``count``.
+    """
+    plan = _plan(view, master, slave, count, key_bytes)
+    taken: list[TakenKey] = []
+    for batch, keys in plan:
+        offset, run = view.take_next(batch.stream, keys * key_bytes)
+        with run:
+            for index, key in enumerate(cut(run, [key_bytes] * keys)):
+                taken.append(TakenKey(batch, offset + index * key_bytes, key))
+        _forget_if_spent(view, batch)
+    return taken
+
+
+def take_range(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> SecretBytes:
+    """Take a range of a batch at its slave; it is erased here. KeyUnavailable if it was taken before."""
+    key = view.take(batch.stream, offset_bytes, length_bytes)
+    _forget_if_spent(view, batch)
+    return key
+
+
+def destroy_batch(view: KmeView, batch: KeyBatch) -> None:
+    """Erase what is left of a batch at this KME and forget it."""
     view.destroy(batch.stream)
-    view.drop_record(record_kind(batch.role), batch.record_key)
+    if batch.role == "master":
+        view.drop_record(QUEUE_KIND, _queue_key(batch))
+    view.drop_record(BATCH_KIND, _batch_key(batch))
 
 
-def pair_stock_bytes(view: KmeView, master: str, slave: str) -> int:
-    """Return how many bytes of end-to-end key the master SAE could draw now for this slave."""
-    return sum(view.stock_bytes(batch.stream) for batch in master_batches(view, master, slave))
+def cut(run: SecretBytes, lengths_bytes: Sequence[int]) -> list[SecretBytes]:
+    """Copy a run of key into keys of the given lengths; the caller wipes the run."""
+    invariant(sum(lengths_bytes) == len(run), "a run is cut without a rest")
+    ends = list(accumulate(lengths_bytes, initial=0))
+    with memoryview(run.reveal()) as clear:
+        return [SecretBytes(clear[start:end]) for start, end in pairwise(ends)]
+
+
+def _plan(
+    view: KmeView, master: SaeId, slave: SaeId, count: int, key_bytes: int
+) -> list[tuple[KeyBatch, int]]:
+    """Choose batches and the number of keys from each, in order of age; a rest too small is passed over."""
+    plan: list[tuple[KeyBatch, int]] = []
+    missing, available = count, 0
+    for batch in batches_in_stock(view, master, slave):
+        keys = min(missing, view.stock_bytes(batch.stream) // key_bytes)
+        if keys:
+            plan.append((batch, keys))
+            available += keys * key_bytes
+            missing -= keys
+        if not missing:
+            return plan
+    raise KeyUnavailable(
+        f"the stock of {master} to {slave} is short",
+        wanted_bytes=count * key_bytes,
+        available_bytes=available,
+    )
+
+
+def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:
+    rest_bytes = view.stock_bytes(batch.stream)
+    if batch.role == "master" and rest_bytes < KEY_BYTES_MIN:
+        destroy_batch(view, batch)
+    elif rest_bytes == 0:
+        view.drop_record(BATCH_KIND, _batch_key(batch))
+
+
+def _batch_key(batch: KeyBatch) -> str:
+    return f"{batch.role}/{batch.batch_tag:010x}"
+
+
+def _queue_key(batch: KeyBatch) -> str:
+    age = f"{int(batch.created_s * 1e6):020d}"
+    return f"{_pair_prefix(batch.master_sae, batch.slave_sae)}{age}/{batch.batch_tag:010x}"
+
+
+def _pair_prefix(master: SaeId, slave: SaeId) -> str:
+    # An SAE ID may hold a slash; quoted, it cannot reach into another pair's list.
+    return f"{quote(master, safe='')}/{quote(slave, safe='')}/"

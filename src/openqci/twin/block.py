@@ -62,7 +62,8 @@ class BlockOutcome(msgspec.Struct, frozen=True):
     aborted: str
 
     def __repr__(self) -> str:
-        return f"BlockOutcome({self.link_id}, {self.number}, {8 * len(self.key_a)} bits, {self.aborted or 'kept'})"
+        result = self.aborted or f"{8 * len(self.key_a)} bits"
+        return f"BlockOutcome({self.link_id}, {self.number}, {result})"
 
 
 def distil_block(order: BlockOrder) -> BlockOutcome:
@@ -105,7 +106,9 @@ def outcome(
         for kept in keys:
             kept.key.wipe()
     else:
-        reasons = [end.reason for end in (at_a, at_b) if isinstance(end, DistillationAborted)]
+        reasons = [
+            f"{end.reason} {end.detail}" for end in (at_a, at_b) if isinstance(end, DistillationAborted)
+        ]
         aborted, revealed, epsilon, proof_id = "; ".join(reasons), [b"", b""], 0.0, PROOF_ID
     return BlockOutcome(
         link_id=order.hop.link_id,

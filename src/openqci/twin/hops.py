@@ -5,12 +5,13 @@ never promises more than the store holds. Photons and sessions are in :mod:`open
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import msgspec
 
+from openqci.control import HopStock, hop_to_work_on
 from openqci.core.identifiers import LinkId, SiteId
 from openqci.links import LinkForecast
 from openqci.network import Hop, Network
@@ -58,6 +59,9 @@ class HopLine:
     figures: HopFigures
     stock_bytes: dict[SiteId, int]
     distilling_since_s: float | None = None
+    not_before_s: float = 0.0
+    standing_still: str = ""
+    filling: bool = False
     recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
@@ -114,16 +118,18 @@ class HopBook:
             blocks_aborted=before.blocks_aborted + (not kept),
             detections_total=before.detections_total + outcome.detections,
             sifted_bits_total=before.sifted_bits_total + (report.sifted_bits if report else 0),
-            leak_bits_total=before.leak_bits_total + (report.leak_bits if report else 0),
+            leak_bits_total=before.leak_bits_total + (report.disclosed_bits if report else 0),
             secret_bits_total=before.secret_bits_total + 8 * len(outcome.key_a),
-            qber=report.qber if report and report.qber is not None else before.qber,
+            qber=report.qber if report and kept else before.qber,
             epsilon=outcome.epsilon if kept else before.epsilon,
             proof_id=outcome.proof_id,
             last_block=block_summary(outcome),
             last_aborted=outcome.aborted or before.last_aborted,
         )
 
-    def end_block(self, outcome: BlockOutcome, figures: HopFigures, stored: Mapping[SiteId, int], now_s: float) -> None:
+    def end_block(
+        self, outcome: BlockOutcome, figures: HopFigures, stored: Mapping[SiteId, int], now_s: float
+    ) -> None:
         """Take over what the store has made durable: new figures, bytes added per initiator."""
         line = self.lines[outcome.link_id]
         line.distilling_since_s = None
@@ -141,17 +147,32 @@ class HopBook:
         for link_id, initiator, used_bytes in spends:
             self.lines[link_id].stock_bytes[initiator] -= used_bytes
 
+    def next_hop(
+        self, waited_for: Collection[LinkId], short: Collection[LinkId], now_s: float
+    ) -> LinkId | None:
+        """Return the hop that should make a block next, or None if all rest or are at work."""
+        return hop_to_work_on((self._stock(line, now_s) for line in self.lines.values()), waited_for, short)
+
+    def _stock(self, line: HopLine, now_s: float) -> HopStock:
+        """Return a hop as the choice sees it, with the watermarks' hysteresis brought up to date."""
+        low_bytes, high_bytes = self.network.stock.low_bits // 8, self.network.stock.high_bits // 8
+        emptier = min(line.stock_bytes.values())
+        line.filling = emptier < (high_bytes if line.filling else low_bytes)
+        able = line.can_make_key and not line.standing_still
+        free = able and line.distilling_since_s is None and line.not_before_s <= now_s
+        return HopStock(line.hop.link_id, emptier, low_bytes, high_bytes, line.filling, free)
+
     def state(self, link_id: LinkId) -> HopState:
         """Return what the hop does now."""
         line = self.lines[link_id]
-        if not line.can_make_key:
+        if not line.can_make_key or line.standing_still:
             return HopState.DOWN
         if line.distilling_since_s is not None:
             return HopState.DISTILLING
-        high_bytes = self.network.stock.high_bits // 8
-        if all(stock >= high_bytes for stock in line.stock_bytes.values()):
-            return HopState.RESTING
-        return HopState.WAITING if line.stock_bits else HopState.EMPTY
+        if not line.stock_bits:
+            return HopState.EMPTY
+        low_bytes = self.network.stock.low_bits // 8
+        return HopState.WAITING if min(line.stock_bytes.values()) < low_bytes else HopState.RESTING
 
 
 def block_summary(outcome: BlockOutcome) -> dict[str, float | int | str]:

@@ -1,0 +1,124 @@
+"""Brings a network into being in a data directory, or finds it there: certificates, pre-shared key, SAEs.
+
+What is done here happens once per directory. Everything goes through the same doors that an operator uses;
+a restart finds it all in place and does nothing.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from openqci.cli.up.production import NETWORK
+from openqci.core.identifiers import LinkId, SiteId, authentication_stream, kme_of_site, link_stream
+from openqci.core.keys import SecretBytes
+from openqci.keystore.ports import StoreTransaction
+from openqci.network import Hop, Network
+from openqci.services.data_directory import DataDirectory
+from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.twin.hops import AUTHENTICATION_STOCK_BYTES
+
+HOPS_PER_TRANSACTION = 100
+CLOCK = "clock"
+
+Item = TypeVar("Item")
+
+
+def open_store(directory: DataDirectory) -> SqliteKeyStore:
+    """Open the store of a data directory with its key-encryption key."""
+    return SqliteKeyStore.open(directory.store_path, directory.kek())
+
+
+def share_authentication_keys(
+    store: SqliteKeyStore, network: Network, progress: Callable[[str], None]
+) -> None:
+    """Give both ends of each hop the pre-shared key that authenticates its first blocks.
+
+    In a real network this is the one secret that people carry to both sites; here it comes from the
+    operating system's generator. It authenticates; it never becomes link key.
+    """
+    new = store.submit(lambda transaction: unshared_hops(transaction, network)).result()
+    for group in batched(new, HOPS_PER_TRANSACTION):
+        store.submit(partial(share_all, hops=group)).result()
+    if new:
+        progress(f"pre-shared authentication key at both ends of {len(new)} hops")
+
+
+def unshared_hops(transaction: StoreTransaction, network: Network) -> list[Hop]:
+    return [hop for hop in network.hops.values() if not is_shared(transaction, hop)]
+
+
+def share_all(transaction: StoreTransaction, hops: list[Hop]) -> None:
+    for hop in hops:
+        share(transaction, hop)
+
+
+def is_shared(transaction: StoreTransaction, hop: Hop) -> bool:
+    return transaction.record(NETWORK, "preshared", hop.link_id) is not None
+
+
+def share(transaction: StoreTransaction, hop: Hop) -> None:
+    secret = secrets.token_bytes(AUTHENTICATION_STOCK_BYTES)
+    for site in (hop.a, hop.b):
+        with SecretBytes(secret) as key:
+            transaction.append(kme_of_site(site), authentication_stream(hop.link_id), key)
+    transaction.put_record(NETWORK, "preshared", hop.link_id, b"{}")
+
+
+def hop_stocks(transaction: StoreTransaction, network: Network) -> dict[tuple[LinkId, SiteId], int]:
+    """Return what is in stock on every hop and direction, in bytes, as the end ``a`` sees it."""
+    return {
+        (hop.link_id, initiator): transaction.stock_bytes(
+            kme_of_site(hop.a), link_stream(hop.link_id, initiator)
+        )
+        for hop in network.hops.values()
+        for initiator in (hop.a, hop.b)
+    }
+
+
+def clock_start_s(transaction: StoreTransaction) -> float:
+    """Return the simulated time at which the network was stopped last; 0 for a new one."""
+    body = transaction.record(NETWORK, CLOCK, CLOCK)
+    return float(json.loads(body)) if body else 0.0
+
+
+def keep_clock(transaction: StoreTransaction, now_s: float) -> None:
+    transaction.put_record(NETWORK, CLOCK, CLOCK, json.dumps(now_s).encode())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{time.time_ns()}")
+    part.write_text(text)
+    part.replace(path)
+
+
+def batched(items: list[Item], length: int) -> Iterator[list[Item]]:
+    """Cut a list into lists of at most ``length`` items."""
+    rest = iter(items)
+    while part := list(islice(rest, length)):
+        yield part
+
+
+def kme_urls(network: Network, port_base: int) -> dict[SiteId, str]:
+    """Return the address of each KME: one loopback port each, in the network's order."""
+    return {site: f"https://127.0.0.1:{port}" for port, site in enumerate(network.sites, start=port_base + 1)}
+
+
+def ready_document(network: Network, urls: dict[SiteId, str], console_url: str, ca: Path) -> str:
+    """Return the text of the ready file."""
+    kmes = [
+        {
+            "kme_id": kme_of_site(site.site_id),
+            "site_id": site.site_id,
+            "domain": site.domain,
+            "url": urls[site.site_id],
+        }
+        for site in network.sites.values()
+    ]
+    return json.dumps({"console_url": console_url, "ca": str(ca), "kmes": kmes}, indent=1)

@@ -1,0 +1,306 @@
+"""A live network: puts the store, the KMEs, production, relays, demand and the console together."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from uvicorn import Config, Server
+
+from openqci.cli.sae import enrol
+from openqci.cli.up import DATA_ROOT
+from openqci.cli.up.clock import SimulatedClock
+from openqci.cli.up.commission import (
+    clock_start_s,
+    hop_stocks,
+    keep_clock,
+    kme_urls,
+    open_store,
+    ready_document,
+    share_authentication_keys,
+    write_atomically,
+)
+from openqci.cli.up.figures import NetworkFigures, decode_figures
+from openqci.cli.up.load import ScenarioLoad
+from openqci.cli.up.production import HOP_FIGURES, NETWORK, Production
+from openqci.cli.up.relay_run import settle_pending
+from openqci.cli.up.relaying import EndToEnd
+from openqci.cli.up.workers import BlockWorkers
+from openqci.core.errors import ConfigurationError, Fault
+from openqci.core.identifiers import SiteId, kme_of_site
+from openqci.dashboard import console_app
+from openqci.delivery import SaeDirectory, SaeRecord
+from openqci.keystore.ports import StoreTransaction
+from openqci.links import forecast
+from openqci.network import Network, load_scenario
+from openqci.services.data_directory import DataDirectory
+from openqci.services.kme import KmeService
+from openqci.services.kme_server import KMEEndpoint, KMEServer, bind_all
+from openqci.services.pki import CertificateAuthority
+from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.twin.hops import HopBook
+
+log = logging.getLogger(__name__)
+
+PROGRESS_EVERY_S = 5.0
+DIRECTORY_LOOK_S = 1.0
+CLOCK_KEPT_EVERY_S = 10.0
+CONSOLE_STOP_S = 1
+
+
+async def serve(args: argparse.Namespace) -> int:
+    """Run the network that the command line asks for until a signal; return the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    began_s = time.monotonic()
+    network = load_scenario(args.scenario)
+    if args.port_base + len(network.sites) > 65535:
+        raise ConfigurationError(
+            Fault(
+                "--port-base",
+                "",
+                f"{args.port_base} leaves no room for {len(network.sites)} KMEs below 65536",
+            )
+        )
+    known = str(Path(args.scenario).resolve()) if Path(args.scenario).is_dir() else network.name
+    directory = DataDirectory.open_or_create(args.data_dir or DATA_ROOT / network.name, known, network.digest)
+    try:
+        live = LiveNetwork(args, network, directory, Progress(sys.stderr, began_s))
+        try:
+            await live.start(stop)
+            if not args.until_ready:
+                await stop.wait()
+        finally:
+            await live.stop()
+    finally:
+        directory.close()
+    return 0
+
+
+class Progress:
+    """Tells the person who started it what is going on, one line at a time."""
+
+    def __init__(self, out: TextIO, began_s: float) -> None:
+        self._out, self._began_s = out, began_s
+
+    def __call__(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._began_s:6.1f} s] {text}", file=self._out, flush=True)
+
+
+class LiveNetwork:
+    """All running parts of a network, and the order in which they start and stop."""
+
+    def __init__(
+        self, args: argparse.Namespace, network: Network, directory: DataDirectory, progress: Progress
+    ) -> None:
+        self.args, self.network, self.directory, self.progress = args, network, directory, progress
+        self.urls = kme_urls(network, args.port_base)
+        self.workers = BlockWorkers(args.workers)
+        self.authority = CertificateAuthority.open_or_create(directory.pki_dir)
+        self.store: SqliteKeyStore = open_store(directory)
+        self.saes: dict[SiteId, list[str]] = {}
+        self.load: ScenarioLoad | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: KMEServer | None = None
+        self._console: ConsoleServer | None = None
+        self._moving: tuple[Production, EndToEnd] | None = None
+
+    async def start(self, stop: asyncio.Event) -> None:
+        """Commission what is new, start every part, tell when all is ready."""
+        network, progress = self.network, self.progress
+        progress(f"{network.title}: {len(network.sites)} nodes, {len(network.hops)} QKD hops")
+        self.clock = SimulatedClock(await self.store.run(clock_start_s), self.args.speed)
+        settled = await self.store.run(settle_pending)
+        if settled:
+            progress(f"destroyed {settled} batches whose relay was cut off by the last stop")
+        await asyncio.to_thread(share_authentication_keys, self.store, network, progress)
+        await asyncio.to_thread(self._enrol_scenario)
+        book = await self._open_book()
+        service = KmeService(self.store)
+        figures = self._set_moving(book, service)
+        await self._listen(service, figures)
+        figures.ready = True
+        self._announce()
+        if not stop.is_set() and not self.args.until_ready:
+            self._begin_load()
+            self._tasks.append(asyncio.create_task(self._tell_progress(figures)))
+
+    async def stop(self) -> None:
+        """Stop everything in the order that loses nothing: demand, interfaces, relays, blocks, store."""
+        self.progress("stopping")
+        if self.load is not None:
+            await asyncio.to_thread(self.load.stop)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.stop()
+        if self._console is not None:
+            await self._console.stop()
+        for part in self._moving or ():
+            await part.close()
+        self.workers.close()
+        if hasattr(self, "clock"):
+            await self.store.run(lambda transaction: keep_clock(transaction, self.clock.now_s()))
+        await asyncio.to_thread(self.store.close)
+        self.progress("stopped; all keys are kept")
+
+    def _enrol_scenario(self) -> None:
+        """Enrol the scenario's own SAEs, those that are not there yet."""
+        for sae in self.network.saes.values():
+            folder = self.directory.saes_dir / sae.sae_id
+            enrol(self.store, self.authority, sae.sae_id, sae.site, kme_of_site(sae.site), folder)
+
+    async def _open_book(self) -> HopBook:
+        network = self.network
+        forecasts = {link: forecast(network.devices[hop.device], hop) for link, hop in network.hops.items()}
+        figures = await self.store.run(lambda tx: decode_figures(tx.records(NETWORK, HOP_FIGURES)))
+        stocks = await self.store.run(lambda tx: hop_stocks(tx, network))
+        return HopBook(network, forecasts, figures, stocks)
+
+    def _set_moving(self, book: HopBook, service: KmeService) -> NetworkFigures:
+        """Start production and relays."""
+
+        def wake_production() -> None:
+            production.wake()
+
+        end_to_end = EndToEnd(
+            self.store, self.network, book, self.clock, service.stock_arrived, wake_production
+        )
+        production = Production(
+            self.store,
+            book,
+            self.workers,
+            self.clock,
+            self.args.seed,
+            lambda: book.next_hop(
+                end_to_end.shortage.waited_for, end_to_end.shortage.short, self.clock.now_s()
+            ),
+            end_to_end.wake,
+        )
+        service.on_demand = end_to_end.demand
+        self._moving = (production, end_to_end)
+        parts = (production.run(), end_to_end.run(), self._watch_directory(), self._keep_clock())
+        self._tasks += [asyncio.create_task(part) for part in parts]
+        for task in self._tasks:
+            task.add_done_callback(stop_loudly)
+        return NetworkFigures(
+            self.network,
+            book,
+            self.clock,
+            end_to_end,
+            self.urls,
+            lambda: {str(kme): count for kme, count in service.keys_delivered.items()},
+            lambda site: self.saes.get(site, []),
+            self.directory.path,
+        )
+
+    async def _listen(self, service: KmeService, figures: NetworkFigures) -> None:
+        files = await asyncio.to_thread(self.authority.issue_kmes, [kme_of_site(site) for site in self.urls])
+        endpoints = [
+            KMEEndpoint(kme, port, file, file)
+            for port, (kme, file) in enumerate(files.items(), start=self.args.port_base + 1)
+        ]
+        self._console = ConsoleServer(figures, self.args.port_base)
+        await self._console.start()
+        self._server = KMEServer(endpoints, service, self.authority.certificate_file)
+        await self._server.start()
+
+    def _announce(self) -> None:
+        console_url = f"http://127.0.0.1:{self.args.port_base}/"
+        text = ready_document(self.network, self.urls, console_url, self.authority.certificate_file)
+        write_atomically(self.directory.kmes_file, text)
+        if self.args.ready_file is not None:
+            write_atomically(self.args.ready_file, text)
+        self.progress(
+            f"ready: {len(self.urls)} KMEs answer; console {console_url}; data in {self.directory.path}"
+        )
+
+    def _begin_load(self) -> None:
+        if not self.args.no_load:
+            urls = {str(sae.sae_id): self.urls[sae.site] for sae in self.network.saes.values()}
+            self.load = ScenarioLoad(self.network.flows, urls, self.directory.saes_dir, self.args.speed)
+            self.load.start()
+
+    async def _watch_directory(self) -> None:
+        """Learn of SAEs that ``openqci sae enrol`` adds while the network runs."""
+        while True:
+            by_site: dict[SiteId, list[str]] = {}
+            for record in await self.store.run(all_saes):
+                by_site.setdefault(record.site_id, []).append(record.sae_id)
+            self.saes = by_site
+            await asyncio.sleep(DIRECTORY_LOOK_S)
+
+    async def _keep_clock(self) -> None:
+        while True:
+            await asyncio.sleep(CLOCK_KEPT_EVERY_S)
+            await self.store.run(lambda transaction: keep_clock(transaction, self.clock.now_s()))
+
+    async def _tell_progress(self, figures: NetworkFigures) -> None:
+        """Say how commissioning goes until every hop that can has key."""
+        while (live := figures.live())["phase"] == "commissioning":
+            totals = live["totals"]
+            self.progress(
+                f"commissioning: {totals['hops_with_key']} of {totals['hops']} hops have key, "
+                f"{totals['distilled_bps'] / 1e6:.2f} Mbit/s being distilled of "
+                f"{totals['possible_bps'] / 1e6:.0f} possible"
+            )
+            await asyncio.sleep(PROGRESS_EVERY_S)
+        self.progress("every hop that can make key has key in stock")
+
+
+def all_saes(transaction: StoreTransaction) -> list[SaeRecord]:
+    """Return every enrolled SAE."""
+    return list(SaeDirectory(transaction).saes())
+
+
+class ConsoleServer:
+    """The console's HTTP server on the loopback interface."""
+
+    def __init__(self, figures: NetworkFigures, port: int) -> None:
+        (self._socket,) = bind_all("127.0.0.1", [port])
+        self._app = console_app(figures)
+        config = Config(
+            self._app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=CONSOLE_STOP_S,
+        )
+        self._server = QuietServer(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        self._app.state.live.close()
+        self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+class QuietServer(Server):
+    """uvicorn's server without its own signal handlers: this process has one way to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def stop_loudly(task: "asyncio.Task[None]") -> None:
+    """A part that ends by itself has met a bug: say so and let the process stop cleanly."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a part of the network failed; stopping", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,265 @@
+"""Keeps the stocks of all SAE pairs filled: watches them, finds routes, runs relays, says what is missing."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from openqci.cli.up.clock import SimulatedClock
+from openqci.cli.up.relay_run import RelayDone, RelayFailed, new_order, run_relay
+from openqci.control import PairDemand, Route, Router, affordable_bytes, batch_bytes
+from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site, link_stream
+from openqci.delivery import SaeDirectory, stock_bytes
+from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.network import Network
+from openqci.relay import hop_bytes
+from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.twin.hops import RATE_WINDOW_S, HopBook, HopState
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+RELAYS_AT_ONCE_MAX = 8
+ROUTE_KEPT_S = 5.0
+"""A pair that waits for its route's hops keeps that route for so long, so that production can follow it."""
+
+PAIRS_MAX = 20_000
+ROUTES_SHOWN = 8
+KEY_BYTES = 32
+
+EMPTY_HOP_COST = 8.0
+"""What an empty hop costs beside a full one's 1: a detour of up to that many full hops is preferred."""
+
+
+@dataclass
+class Pair:
+    """A pair of SAEs with demand, and what is being done for it."""
+
+    master: SaeId
+    slave: SaeId
+    start: SiteId
+    end: SiteId
+    stock_bytes: int = 0
+    waiting_bytes: int = 0
+    relaying: bool = False
+    route: Route | None = None
+    routed_at_s: float = -inf
+
+
+@dataclass
+class Shortage:
+    """The hops that waiting applications and low stocks lack, for production to work on first."""
+
+    waited_for: set[LinkId] = field(default_factory=set)
+    short: set[LinkId] = field(default_factory=set)
+
+
+class EndToEnd:
+    """All pairs with demand, and the relays that serve them."""
+
+    def __init__(
+        self,
+        store: SqliteKeyStore,
+        network: Network,
+        book: HopBook,
+        clock: SimulatedClock,
+        arrived: Callable[[SaeId, SaeId], None],
+        shortage_changed: Callable[[], None],
+    ) -> None:
+        self.store, self.network, self.book, self.clock = store, network, book, clock
+        self.arrived, self.shortage_changed = arrived, shortage_changed
+        self.router = Router((hop.link_id, hop.a, hop.b) for hop in network.hops.values())
+        self.pairs: dict[tuple[SaeId, SaeId], Pair] = {}
+        self.shortage = Shortage()
+        self.relays = 0
+        self.recent: deque[dict[str, Any]] = deque(maxlen=ROUTES_SHOWN)
+        self._reserved: dict[tuple[LinkId, SiteId], int] = {}
+        self._consumed: deque[tuple[float, int]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._sites: dict[SaeId, SiteId] = {}
+
+    def demand(self, master: SaeId, slave: SaeId, wanted_bytes: int) -> str | None:
+        """Note that an application waits for key; return why it can never come, or None.
+
+        Called by the KME service on its event loop, after it has found both SAEs enrolled.
+        """
+        pair = self.pairs.get((master, slave))
+        if pair is None:
+            ends = self._sites.get(master), self._sites.get(slave)
+            if ends[0] is None or ends[1] is None:
+                self._tasks.add(task := asyncio.create_task(self._find_sites(master, slave, wanted_bytes)))
+                task.add_done_callback(self._tasks.discard)
+                return None
+            if not self.router.connected(ends[0], ends[1]):
+                return f"no chain of QKD links joins {ends[0]} and {ends[1]}; they wait for the space segment"
+            if len(self.pairs) >= PAIRS_MAX:
+                return f"this network serves {PAIRS_MAX} pairs of SAEs already"
+            pair = self.pairs[master, slave] = Pair(master, slave, ends[0], ends[1])
+        pair.waiting_bytes = max(pair.waiting_bytes, wanted_bytes)
+        self._wake.set()
+        return None
+
+    def wake(self) -> None:
+        """Look at once, because hops have got key."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve demand until cancelled."""
+        while True:
+            await self._look()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def close(self) -> None:
+        """Give up the relays under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def consumed_bps(self, now_s: float) -> float:
+        """Return the mean rate at which relays have spent link key, over all hops."""
+        while self._consumed and self._consumed[0][0] <= now_s - RATE_WINDOW_S:
+            self._consumed.popleft()
+        return sum(bits for _, bits in self._consumed) / RATE_WINDOW_S
+
+    async def _find_sites(self, master: SaeId, slave: SaeId, wanted_bytes: int) -> None:
+        def work(transaction: StoreTransaction) -> dict[SaeId, SiteId]:
+            found = (SaeDirectory(transaction).sae(sae) for sae in (master, slave))
+            return {record.sae_id: record.site_id for record in found if record}
+
+        self._sites |= await self.store.run(work)
+        if master in self._sites and slave in self._sites:
+            self.demand(master, slave, wanted_bytes)
+
+    async def _look(self) -> None:
+        """Read all stocks, start the relays that can be paid for, note which hops are short."""
+        await self._read_stocks()
+        shortage = Shortage()
+        for pair in sorted(self.pairs.values(), key=lambda pair: -pair.waiting_bytes):
+            if not pair.relaying:
+                self._serve(pair, shortage)
+        if shortage != self.shortage:
+            self.shortage = shortage
+            self.shortage_changed()
+
+    async def _read_stocks(self) -> None:
+        pairs = list(self.pairs.values())
+
+        def work(transaction: StoreTransaction) -> list[int]:
+            return [
+                stock_bytes(KmeView(transaction, kme_of_site(pair.start)), pair.master, pair.slave)
+                for pair in pairs
+            ]
+
+        for pair, stock in zip(pairs, await self.store.run(work), strict=True):
+            pair.stock_bytes = stock
+            if pair.waiting_bytes and stock >= pair.waiting_bytes and not pair.relaying:
+                pair.waiting_bytes = 0
+                self.arrived(pair.master, pair.slave)
+
+    def _serve(self, pair: Pair, shortage: Shortage) -> None:
+        rule = self.network.stock
+        wanted = batch_bytes(
+            PairDemand(
+                pair.master,
+                pair.slave,
+                pair.stock_bytes,
+                KEY_BYTES * rule.pair_low_keys,
+                KEY_BYTES * rule.pair_high_keys,
+                pair.waiting_bytes,
+            )
+        )
+        route = self._route(pair) if wanted else None
+        if route is None:
+            return
+        stocks = [self._available(link, site) for link, site in zip(route.links, route.sites, strict=False)]
+        key_bytes = affordable_bytes(wanted, pair.waiting_bytes, stocks, hop_bytes(0))
+        if key_bytes and len(self._tasks) < RELAYS_AT_ONCE_MAX:
+            pair.relaying = True
+            self._reserve(route, hop_bytes(key_bytes))
+            self._tasks.add(task := asyncio.create_task(self._relay(pair, route, key_bytes)))
+            task.add_done_callback(self._tasks.discard)
+        elif not key_bytes:
+            # What would do now; a full batch is for the time when the hops are full.
+            needed = hop_bytes(max(KEY_BYTES, min(pair.waiting_bytes, wanted)))
+            poor = [link for link, stock in zip(route.links, stocks, strict=True) if stock < needed]
+            (shortage.waited_for if pair.waiting_bytes else shortage.short).update(poor)
+
+    def _route(self, pair: Pair) -> Route | None:
+        now_s = self.clock.now_s()
+        if pair.route is None or now_s - pair.routed_at_s > ROUTE_KEPT_S * self.clock.speed:
+            pair.route = self.router.route(pair.start, pair.end, self._cost)
+            pair.routed_at_s = now_s
+        return pair.route
+
+    def _cost(self, link_id: LinkId, sender: SiteId) -> float:
+        if self.book.state(link_id) is HopState.DOWN:
+            return inf
+        full = self.network.stock.low_bits / 8
+        scarcity = 1 - min(1.0, max(0, self._available(link_id, sender)) / full)
+        return 1 + (EMPTY_HOP_COST - 1) * scarcity
+
+    def _available(self, link_id: LinkId, sender: SiteId) -> int:
+        stock = self.book.lines[link_id].stock_bytes[sender]
+        return stock - self._reserved.get((link_id, sender), 0)
+
+    def _reserve(self, route: Route, amount_bytes: int) -> None:
+        for link, site in zip(route.links, route.sites, strict=False):
+            self._reserved[link, site] = self._reserved.get((link, site), 0) + amount_bytes
+
+    async def _relay(self, pair: Pair, route: Route, key_bytes: int) -> None:
+        order = new_order(self.book, route, pair.master, pair.slave, key_bytes)
+        spent_bytes = hop_bytes(key_bytes)
+        try:
+            done = await run_relay(self.store, order)
+        except RelayFailed as error:
+            log.warning("relay from %s to %s failed: %s", pair.start, pair.end, error)
+            await self._read_hops(route)
+            pair.route = None
+        else:
+            self._book_relay(done)
+            pair.waiting_bytes = 0
+            self.arrived(pair.master, pair.slave)
+        finally:
+            self._reserve(route, -spent_bytes)
+            pair.relaying = False
+            self._wake.set()
+
+    async def _read_hops(self, route: Route) -> None:
+        """Read again from the store what a failed relay has left on the hops of its route."""
+
+        def work(transaction: StoreTransaction) -> dict[tuple[LinkId, SiteId], int]:
+            return {
+                (link, site): transaction.stock_bytes(kme_of_site(site), link_stream(link, site))
+                for link, site in zip(route.links, route.sites, strict=False)
+            }
+
+        for (link, site), stock in (await self.store.run(work)).items():
+            self.book.lines[link].stock_bytes[site] = stock
+
+    def _book_relay(self, done: RelayDone) -> None:
+        self.book.spent((link, site, length) for link, site, _, length in done.spends)
+        self.relays += 1
+        now_s = self.clock.now_s()
+        self._consumed.append((now_s, 8 * sum(length for *_, length in done.spends)))
+        order = done.order
+        self.recent.append(
+            {
+                "relay_id": order.relay_id,
+                "master_sae": order.master_sae,
+                "slave_sae": order.slave_sae,
+                "sites": list(order.route),
+                "links": list(order.links),
+                "hops": len(order.links),
+                "at_s": now_s,
+                "took_s": done.took_s,
+            }
+        )

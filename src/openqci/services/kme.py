@@ -1,0 +1,162 @@
+"""The key delivery of all KMEs of a process: one durable transaction per request, and waiting for stock.
+
+The rules are pure functions in ``openqci.delivery.etsi014``; this shell runs each inside one transaction
+of the store and answers when that is durable (invariant I3). When a pair's stock is short it says so to
+``on_demand`` and waits a moment for :meth:`KmeService.stock_arrived`, because the first key of a new pair
+takes a relay; then it refuses with 503. No lock is held and nothing is reserved while it waits.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from openqci.core.errors import KeyUnavailable, OpenQCIError, RequestRefused
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery import etsi014
+from openqci.delivery.directory import PeerIdentity, SaeDirectory
+from openqci.delivery.etsi014 import Delivery
+from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Status
+from openqci.keystore.ports import KmeView, StoreTransaction
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Pair = tuple[SaeId, SaeId]
+Demand = Callable[[SaeId, SaeId, int], str | None]
+
+WAIT_S = 5.0
+"""How long a request waits for stock: well below the 10 s after which common clients give up."""
+
+WAITING_MAX = 2_000
+WAITING_PER_PAIR_MAX = 64
+"""Requests that may wait at once, in all and per pair; one more is refused at once (invariant I9)."""
+
+
+class KeyStore(Protocol):
+    """The part of a key store that delivery needs."""
+
+    async def run(self, work: Callable[[StoreTransaction], Result]) -> Result:
+        """Run ``work`` in one transaction; return when what it did is durable."""
+
+
+class KmeService:
+    """ETSI GS QKD 014 for every KME whose rooms are in ``store``. Call it from one event loop.
+
+    Parameters
+    ----------
+    store
+        Holds key, batches and the directory of applications.
+    on_demand
+        Called as ``on_demand(master_sae, slave_sae, wanted_bytes)`` whenever a request finds the stock of
+        its pair short; it must return at once: why no key can ever come, or None. May be set later.
+    wait_s
+        How long such a request waits for :meth:`stock_arrived` before it is refused.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        on_demand: Demand | None = None,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        self.on_demand = on_demand
+        self.keys_delivered: Counter[KmeId] = Counter()
+        self._store, self._wait_s = store, wait_s
+        self._waiting: dict[Pair, set[asyncio.Future[None]]] = {}
+        self._closing = False
+
+    async def status(self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId) -> Status:
+        """*Get status* at a KME."""
+        return await self._run(lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave))
+
+    async def get_key(
+        self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId, request: KeyRequest
+    ) -> Delivery:
+        """*Get key* at the master's KME; waits a moment for stock. Wipe the delivery once it is sent."""
+        pair = peer.sae_id if peer is not None else SaeId(""), slave
+        deadline_s = asyncio.get_running_loop().time() + self._wait_s
+        while True:
+            arrival = self._expect(pair)
+            try:
+                delivery = await self._run(
+                    lambda tx: etsi014.get_key(KmeView(tx, kme), SaeDirectory(tx), peer, slave, request)
+                )
+            except KeyUnavailable as shortage:
+                hopeless = self._demand(pair, shortage.wanted_bytes)
+                if hopeless is not None:
+                    raise etsi014.insufficient_key(shortage, hopeless) from None
+                if not await self._arrived(arrival, deadline_s):
+                    raise etsi014.insufficient_key(shortage) from None
+            else:
+                self.keys_delivered[kme] += len(delivery.keys)
+                return delivery
+            finally:
+                self._forget(pair, arrival)
+
+    async def get_key_with_key_ids(
+        self, kme: KmeId, peer: PeerIdentity | None, master: SaeId, request: KeyIdsRequest
+    ) -> Delivery:
+        """*Get key with key IDs* at the slave's KME. Wipe the delivery once it is sent."""
+        return await self._run(
+            lambda tx: etsi014.get_key_with_key_ids(KmeView(tx, kme), SaeDirectory(tx), peer, master, request)
+        )
+
+    def stock_arrived(self, master: SaeId, slave: SaeId) -> None:
+        """Wake the requests that wait for key of a pair. Call it on the event loop."""
+        for arrival in self._waiting.pop((master, slave), ()):
+            if not arrival.done():
+                arrival.set_result(None)
+
+    def waiting(self) -> dict[Pair, int]:
+        """Return how many requests are in hand for each pair, waiting or about to."""
+        return {pair: len(arrivals) for pair, arrivals in self._waiting.items()}
+
+    def stop_waiting(self) -> None:
+        """Refuse, now and from now on, what would have to wait: the process is about to stop."""
+        self._closing = True
+        for arrivals in self._waiting.values():
+            for arrival in arrivals:
+                arrival.cancel()
+
+    async def _run(self, work: Callable[[StoreTransaction], Result]) -> Result:
+        try:
+            return await self._store.run(work)
+        except (RequestRefused, KeyUnavailable):
+            raise
+        except OpenQCIError as error:
+            # An integrity fault, a full disk: the operator must see it, the application only that it failed.
+            log.error("a key request failed: %s", error)
+            raise RequestRefused(
+                503, "the KME cannot serve this request now", headers={"Retry-After": "1"}
+            ) from None
+
+    def _expect(self, pair: Pair) -> "asyncio.Future[None]":
+        """Stand in the line of a pair, before looking at its stock, so that no arrival is missed."""
+        arrival = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(pair, set()).add(arrival)
+        return arrival
+
+    def _forget(self, pair: Pair, arrival: "asyncio.Future[None]") -> None:
+        if (line := self._waiting.get(pair)) is not None:
+            line.discard(arrival)
+            if not line:
+                del self._waiting[pair]
+
+    def _demand(self, pair: Pair, wanted_bytes: int) -> str | None:
+        if self.on_demand is None or self._closing:
+            return None
+        return self.on_demand(*pair, wanted_bytes)
+
+    async def _arrived(self, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
+        """Wait for an arrival until the deadline; False if there was none or no place to wait."""
+        crowded = sum(map(len, self._waiting.values())) > WAITING_MAX or any(
+            arrival in line and len(line) > WAITING_PER_PAIR_MAX for line in self._waiting.values()
+        )
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        if self._closing or crowded or left_s <= 0:
+            return False
+        done, _ = await asyncio.wait({arrival}, timeout=left_s)
+        return bool(done) and not arrival.cancelled()

@@ -1,0 +1,361 @@
+"""The ETSI GS QKD 014 interface of many KMEs in one process, over mutual TLS 1.3.
+
+Each KME has a listening socket and a TLS context with a certificate of its own; one Starlette application
+serves them all and learns from the connection which KME was called and who calls. A caller's identity comes
+from its certificate alone. TLS below 1.3 is refused, where the standard (V1.1.1, 5.1) also allows 1.2:
+docs/reference states this deviation.
+
+uvicorn has no public way to show a client certificate to the application; :class:`PeerProtocol` reaches
+into ``HttpToolsProtocol`` (see the components sheet, 1.3) and ``tests/services/test_kme_server.py`` pins
+what it relies on. Nothing is logged of requests; keys are in answers and nowhere else.
+"""
+
+import asyncio
+import functools
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from openqci.core.errors import ConfigurationError, RequestRefused
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery.directory import PeerIdentity
+from openqci.delivery.etsi014 import Delivery
+from openqci.delivery.etsi014_model import (
+    error_body,
+    key_ids_from_body,
+    key_ids_from_query,
+    key_request_from_body,
+    key_request_from_query,
+)
+from openqci.services.kme import KmeService
+from openqci.services.pki import peer_identity
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES_MAX = 64 * 1024
+HANDSHAKE_S_MAX = 10.0
+TLS_SHUTDOWN_S_MAX = 2.0
+KEEP_ALIVE_S = 75
+STOP_S_MAX = 8.0
+"""How long a stop waits for requests in hand before it cuts their connections."""
+
+BACKLOG = 128
+CONTEXTS_PER_TURN = 20
+"""TLS contexts made before other tasks get their turn while many KMEs start."""
+
+OTHER_FILES = 512
+CONNECTIONS_PER_KME = 2
+"""Open files that a process needs beside its listening sockets, for the limit that it asks for."""
+
+PROTECTED_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+
+
+@dataclass(frozen=True)
+class KMEEndpoint:
+    """Where one KME listens, and the PEM files of its certificate and key (may be one file)."""
+
+    kme_id: KmeId
+    port: int
+    certificate: Path
+    key: Path
+
+
+class Binding(Protocol):
+    """A started server of asyncio or uvloop."""
+
+    def close(self) -> None:
+        """Listen no longer."""
+
+
+class KMEServer:
+    """Serves all ``endpoints`` from one event loop.
+
+    ``ca`` is the PEM file of the authority whose client certificates are accepted.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[KMEEndpoint], service: KmeService, ca: Path, *, host: str = "127.0.0.1"
+    ) -> None:
+        self._endpoints, self._service, self._ca, self._host = tuple(endpoints), service, ca, host
+        self._state = ServerState()
+        self._state.default_headers = list(PROTECTED_HEADERS)
+        self._servers: list[Binding] = []
+
+    async def start(self) -> None:
+        """Listen for all KMEs, or raise ConfigurationError and listen for none."""
+        allow_open_files(len(self._endpoints) * (1 + CONNECTIONS_PER_KME) + OTHER_FILES)
+        sockets = bind_all(self._host, [endpoint.port for endpoint in self._endpoints])
+        try:
+            await self._serve(sockets)
+        except BaseException:
+            self._close_listeners()
+            for bound in sockets:
+                bound.close()
+            raise
+
+    async def stop(self) -> None:
+        """Stop listening, let requests in hand end, close every connection."""
+        self._service.stop_waiting()
+        self._close_listeners()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        deadline_s = asyncio.get_running_loop().time() + STOP_S_MAX
+        while self._state.connections and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(0.02)
+        for connection in list(self._state.connections):
+            if isinstance(connection, PeerProtocol):
+                connection.transport.abort()
+
+    async def _serve(self, sockets: Sequence[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        config = uvicorn.Config(
+            application(self._service),
+            loop="none",
+            http=PeerProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        config.load()
+        for number, (endpoint, bound) in enumerate(zip(self._endpoints, sockets, strict=True)):
+            protocol = functools.partial(
+                PeerProtocol,
+                config=config,
+                server_state=self._state,
+                app_state={"kme": endpoint.kme_id, "peer": None},
+            )
+            server = await loop.create_server(
+                protocol,
+                sock=bound,
+                ssl=tls_context(endpoint, self._ca),
+                backlog=BACKLOG,
+                ssl_handshake_timeout=HANDSHAKE_S_MAX,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
+            )
+            self._servers.append(server)
+            if number % CONTEXTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _close_listeners(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol that puts the caller's identity into ``scope["state"]["peer"]``."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(True) if tls is not None else None
+        identity = peer_identity(certificate) if certificate else None
+        self.app_state = {**self.app_state, "peer": identity}
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP with the standard's Error document."""
+        body = error_body(RequestRefused(400, "this is not an HTTP request"))
+        head = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json", b"connection: close"]
+        head += [name + b": " + value for name, value in self.server_state.default_headers]
+        head += [b"content-length: %d" % len(body), b"", body]
+        self.transport.write(b"\r\n".join(head))
+        self.transport.close()
+
+
+def tls_context(endpoint: KMEEndpoint, ca: Path) -> ssl.SSLContext:
+    """Return the TLS rules of a KME: 1.3 alone, a client certificate of ``ca`` or no connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    # A resumed session would carry an identity that was verified when the session began.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    try:
+        context.load_cert_chain(endpoint.certificate, endpoint.key)
+        context.load_verify_locations(ca)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{endpoint.kme_id}: the certificate in {endpoint.certificate} or the authority in {ca} cannot "
+            f"be used ({error.strerror or error}); delete it to have a new one issued"
+        ) from None
+    return context
+
+
+def bind_all(host: str, ports: Sequence[int]) -> list[socket.socket]:
+    """Bind all ports or none; ConfigurationError names the first that is taken."""
+    sockets: list[socket.socket] = []
+    try:
+        for port in ports:
+            # IPPROTO_TCP in full: with protocol 0 stock asyncio does not set TCP_NODELAY.
+            bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((host, port))
+            # Listening at once makes a second server on the same port fail here and not later.
+            bound.listen(BACKLOG)
+            bound.setblocking(False)
+    except (OSError, OverflowError) as error:
+        for bound in sockets:
+            bound.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(
+            f"port {port} on {host} cannot be used ({reason}); choose other ports with --port-base"
+        ) from None
+    return sockets
+
+
+def allow_open_files(wanted: int) -> None:
+    """Raise this process's limit of open files to what the listeners and their connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ConfigurationError(
+            f"this process may open {hard} files and needs {wanted}; raise it with `ulimit -Hn {wanted}`"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def application(service: KmeService) -> ASGIApp:
+    """Return the application; every answer but a 200 is an Error document."""
+    app = Starlette(
+        routes=[
+            _route("status", ["GET"], functools.partial(_status, service)),
+            _route("enc_keys", ["GET", "POST"], functools.partial(_enc_keys, service)),
+            _route("dec_keys", ["GET", "POST"], functools.partial(_dec_keys, service)),
+        ],
+        exception_handlers={HTTPException: _http_error},
+    )
+    app.router.redirect_slashes = False
+
+    async def undecoded(scope: Scope, receive: Receive, send: Send) -> None:
+        # uvicorn has decoded the path, so that "a%2Fb" would be two segments: route on what was sent.
+        await app({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
+
+    return undecoded
+
+
+Handler = Callable[[Request, KmeId, PeerIdentity | None, SaeId], Awaitable[Response]]
+
+
+def _route(method: str, verbs: list[str], handler: Handler) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            sae_id = _sae_id(request.path_params["sae_id"])
+            return await handler(request, request.state.kme, request.state.peer, sae_id)
+        except RequestRefused as refused:
+            return _refusal(refused)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:
+            # The last resort of a server: log the fault and answer in the standard's form all the same.
+            log.exception("a request to %s failed", method)
+            return _refusal(RequestRefused(503, "server side error"))
+
+    route = Route(f"/api/v1/keys/{{sae_id}}/{method}", endpoint, methods=verbs)
+    # Starlette adds HEAD to GET; a HEAD of enc_keys would spend keys that nobody sees.
+    if route.methods is not None:
+        route.methods.discard("HEAD")
+    return route
+
+
+async def _status(
+    service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, slave: SaeId
+) -> Response:
+    return _json(msgspec.json.encode(await service.status(kme, peer, slave)))
+
+
+async def _enc_keys(
+    service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, slave: SaeId
+) -> Response:
+    if request.method == "GET":
+        wanted = key_request_from_query(_query(request))
+    else:
+        wanted = key_request_from_body(await _body(request))
+    return _delivered(await service.get_key(kme, peer, slave, wanted))
+
+
+async def _dec_keys(
+    service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, master: SaeId
+) -> Response:
+    if request.method == "GET":
+        wanted = key_ids_from_query(_query(request))
+    else:
+        wanted = key_ids_from_body(await _body(request))
+    return _delivered(await service.get_key_with_key_ids(kme, peer, master, wanted))
+
+
+def _delivered(delivery: Delivery) -> Response:
+    try:
+        return _json(msgspec.json.encode(delivery.container()))
+    finally:
+        delivery.wipe()
+
+
+def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, "application/json")
+
+
+def _refusal(refused: RequestRefused) -> Response:
+    return _json(error_body(refused), refused.status, refused.headers)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _refusal(
+        RequestRefused(error.status_code, error.detail.lower(), headers=dict(error.headers or {}))
+    )
+
+
+def _sae_id(segment: str) -> SaeId:
+    """Decode the path's SAE ID exactly once; an ID that is not well-formed is simply not known."""
+    try:
+        return SaeId(unquote_to_bytes(segment).decode("utf-8"))
+    except UnicodeDecodeError:
+        raise RequestRefused(400, "the SAE ID in the path is not UTF-8") from None
+
+
+def _query(request: Request) -> str:
+    query: bytes = request.scope["query_string"]
+    return query.decode("ascii", errors="replace")
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body up to the limit; whoever sends more is told so and cut off."""
+    body = bytearray()
+    declared = request.headers.get("content-length", "0")
+    oversize = not declared.isdigit() or int(declared[:12]) > BODY_BYTES_MAX
+    if not oversize:
+        async for chunk in request.stream():
+            body += chunk
+            if oversize := len(body) > BODY_BYTES_MAX:
+                break
+    if oversize:
+        raise RequestRefused(
+            413, f"the body is longer than {BODY_BYTES_MAX} bytes", headers={"Connection": "close"}
+        )
+    content_type = request.headers.get("content-type", "application/json")
+    if body and content_type.partition(";")[0].strip().lower() != "application/json":
+        raise RequestRefused(400, "Content-Type shall be application/json")
+    return bytes(body)

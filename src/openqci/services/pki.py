@@ -1,0 +1,283 @@
+"""The built-in test certificate authority: certificates for KMEs and for applications (SAEs).
+
+One P-256 key signs all. It serves a network on one machine and the first steps of an integrator; an operator
+brings its own authority, and this one is not meant for more than tests: there is no revocation list (an
+application is shut out by taking it from the directory) and its key lies in a file.
+
+What tells who somebody is: a KME has ``URI:urn:openqci:kme:<KME ID>`` and serverAuth alone, an SAE has
+``URI:urn:openqci:sae:<SAE ID, percent-encoded>``, the ID as common name, and clientAuth alone; so neither
+passes as the other. Read next: :mod:`openqci.services.kme_server`, which asks for these certificates.
+"""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, unquote
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from openqci.core.errors import ConfigurationError, Fault
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery.directory import PeerIdentity, parse_sae_id
+
+AUTHORITY_YEARS = 10
+CERTIFICATE_DAYS = 730
+RENEW_BEFORE_DAYS = 60
+"""A KME's certificate with less time left than this is issued anew when the network starts."""
+
+CLOCK_SKEW = timedelta(hours=1)
+
+KME_URN = "urn:openqci:kme:"
+SAE_URN = "urn:openqci:sae:"
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """A certificate with its private key, both PEM, and the SHA-256 of its DER form in hex."""
+
+    certificate_pem: bytes
+    key_pem: bytes
+    sha256: str
+
+    def __repr__(self) -> str:
+        return f"IssuedCertificate({self.sha256})"
+
+
+class CertificateAuthority:
+    """The authority of one data directory. Files: ``ca.pem``, ``ca-key.pem`` and ``kmes/<KME ID>.pem``."""
+
+    def __init__(
+        self, folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, name: x509.Name
+    ) -> None:
+        self.folder, self.certificate = folder, certificate
+        self._key, self._name = key, name
+        self._authority_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+
+    @classmethod
+    def open_or_create(cls, folder: Path) -> Self:
+        """Open the authority in a folder, making it if there is none.
+
+        Raises ConfigurationError if one of its two files is missing or damaged.
+        """
+        if not (folder / "ca.pem").exists():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_authority(folder)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open the authority in a folder; ConfigurationError if it is not there or does not fit together."""
+        certificate = read_certificate(folder / "ca.pem")
+        key_file = folder / "ca-key.pem"
+        try:
+            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigurationError(
+                Fault(str(key_file), "", f"cannot be read ({_reason(error)}); restore it from a backup")
+            ) from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise ConfigurationError(Fault(str(key_file), "", "is not the key of ca.pem beside it"))
+        return cls(folder, certificate, key, certificate.subject)
+
+    @property
+    def certificate_file(self) -> Path:
+        """The authority's certificate, which clients and servers trust."""
+        return self.folder / "ca.pem"
+
+    @property
+    def kmes_folder(self) -> Path:
+        return self.folder / "kmes"
+
+    def issue_kme(self, kme_id: KmeId) -> IssuedCertificate:
+        """Issue a server certificate for a KME on this machine."""
+        names: list[x509.GeneralName] = [
+            x509.DNSName("localhost"),
+            x509.DNSName(kme_id),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+            x509.IPAddress(ipaddress.ip_address("::1")),
+            x509.UniformResourceIdentifier(KME_URN + kme_id),
+        ]
+        return self._issue(kme_id[:64], names, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def issue_sae(self, sae_id: SaeId) -> IssuedCertificate:
+        """Issue a client certificate for an application."""
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(SAE_URN + quote(sae_id, safe=""))]
+        return self._issue(sae_id, names, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def issue_kmes(self, kme_ids: Iterable[KmeId]) -> dict[KmeId, Path]:
+        """Return a PEM file per KME with its certificate and its own key; only missing ones are issued.
+
+        A network of 1,262 KMEs takes about a second; a later start only reads dates.
+        """
+        self.kmes_folder.mkdir(exist_ok=True, mode=0o700)
+        files = {kme_id: self.kmes_folder / f"{kme_id}.pem" for kme_id in kme_ids}
+        for kme_id, file in files.items():
+            if not self._is_good(file):
+                issued = self.issue_kme(kme_id)
+                write_private(file, issued.certificate_pem + issued.key_pem)
+        return files
+
+    def _is_good(self, file: Path) -> bool:
+        """Tell whether a KME's file holds a certificate of this authority with time left."""
+        try:
+            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+        except (OSError, ValueError):
+            return False
+        left = certificate.not_valid_after_utc - datetime.now(UTC)
+        return certificate.issuer == self._name and left > timedelta(days=RENEW_BEFORE_DAYS)
+
+    def _issue(
+        self, common_name: str, names: list[x509.GeneralName], purpose: x509.ObjectIdentifier
+    ) -> IssuedCertificate:
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(self._authority_key_id, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        return IssuedCertificate(
+            certificate.public_bytes(serialization.Encoding.PEM), _pem_of_key(key), fingerprint(certificate)
+        )
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate's DER form in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def peer_identity(certificate_der: bytes) -> PeerIdentity | None:
+    """Return who a verified client certificate names: the URI of an SAE, else the common name.
+
+    None if it names nobody, if two names disagree, or if the name is no SAE ID.
+    """
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    names = set(_sae_uris(certificate)) or {
+        str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    }
+    if len(names) != 1:
+        return None
+    try:
+        return PeerIdentity(parse_sae_id(names.pop()), fingerprint(certificate))
+    except ConfigurationError:
+        return None
+
+
+def read_certificate(file: Path) -> x509.Certificate:
+    """Read a PEM certificate; ConfigurationError names the file."""
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            Fault(str(file), "", f"cannot be read as a certificate ({_reason(error)})")
+        ) from None
+
+
+def write_credentials(folder: Path, issued: IssuedCertificate, authority: CertificateAuthority) -> None:
+    """Write ``cert.pem``, ``key.pem`` (0600) and ``ca.pem`` into a folder, making it if needed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(folder / "key.pem", issued.key_pem)
+        write_public(folder / "cert.pem", issued.certificate_pem)
+        write_public(folder / "ca.pem", authority.certificate_file.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(
+            Fault(str(folder), "", f"cannot be written ({_reason(error)}); choose another --out")
+        ) from None
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write a file that its owner alone can read; a reader sees all of it or none."""
+    _write(file, content, 0o600)
+
+
+def write_public(file: Path, content: bytes) -> None:
+    """Write a file that everybody may read."""
+    _write(file, content, 0o644)
+
+
+def _write(file: Path, content: bytes, mode: int) -> None:
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+    part.replace(file)
+
+
+def _make_authority(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "OpenQCI"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"OpenQCI test authority {secrets.token_hex(4)}"),
+        ]
+    )
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=365 * AUTHORITY_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    # The certificate comes last: where it is, the key is, whenever the machine may have stopped.
+    write_private(folder / "ca-key.pem", _pem_of_key(key))
+    write_public(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _sae_uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return [unquote(uri.removeprefix(SAE_URN)) for uri in uris if uri.startswith(SAE_URN)]
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error).splitlines()[0]
