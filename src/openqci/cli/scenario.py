@@ -124,12 +124,12 @@ def summary_as_text(network: Network) -> str:
     return "\n".join(
         [
             f"{facts['name']}: good. {facts['title']}",
-            f"{facts['sites']} sites and {facts['trusted_nodes_generated']} trusted nodes on long links: "
-            f"{facts['nodes']} nodes in {facts['domains']} domains",
+            f"{facts['nodes']} nodes in {facts['domains']} domains: {facts['sites']} sites, and "
+            f"trusted nodes on long links: {facts['trusted_nodes_generated']}",
             f"{facts['hops']} QKD hops over {facts['fibre_km']:,.1f} km of fibre, "
             f"the longest {facts['longest_hop_km']:g} km",
             f"{facts['saes']} SAEs, {facts['flows']} flows, {facts['keys_per_s']:g} keys/s",
-            f"{facts['connected_parts']} connected parts; "
+            f"parts that fibre joins: {facts['connected_parts']}; "
             + (f"{len(unreached)} sites without a hop: {shown}" if unreached else "every site has a hop"),
         ]
     )

@@ -28,6 +28,20 @@ class Entry(Generic[Part]):
         return self.document.fault((*self.path, field), message)
 
 
+@dataclass(frozen=True)
+class Ids:
+    """The ids that a reference may name. Not ``whole`` if some could not be read: then none is missed."""
+
+    names: frozenset[str]
+    whole: bool = True
+
+    def lack(self, name: str) -> bool:
+        return self.whole and name not in self.names
+
+    def __or__(self, more: Collection[str]) -> "Ids":
+        return Ids(self.names | frozenset(more), self.whole)
+
+
 def repeated_ids(
     entries: Sequence[tuple[str, Entry[object]]], known: Collection[str]
 ) -> Iterator[LocatedFault]:
@@ -43,7 +57,7 @@ def repeated_ids(
 
 
 def link_faults(
-    links: Sequence[Entry[Link]], sites: Collection[str], devices: Collection[str], submarine_km_max: float
+    links: Sequence[Entry[Link]], sites: Ids, devices: Ids, submarine_km_max: float
 ) -> Iterator[LocatedFault]:
     """Find links with an unknown end or device, a link to itself, and sea cables that are too long."""
     pairs: dict[frozenset[str], str] = {}
@@ -52,13 +66,13 @@ def link_faults(
         yield from (
             entry.fault(end, f"no site {site}; expected the id of a site")
             for end, site in (("a", link.a), ("b", link.b))
-            if site not in sites
+            if sites.lack(site)
         )
-        if link.device is not None and link.device not in devices:
+        if link.device is not None and devices.lack(link.device):
             yield entry.fault("device", unknown_device(link.device, devices))
         if link.a == link.b:
             yield entry.fault("b", f"the link ends where it begins, at {link.a}; expected another site")
-        elif earlier := pairs.get(frozenset((link.a, link.b))):
+        elif (earlier := pairs.get(frozenset((link.a, link.b)), link.link_id)) != link.link_id:
             yield entry.fault("b", f"{earlier} joins the same two sites; expected one link per pair of sites")
         pairs.setdefault(frozenset((link.a, link.b)), link.link_id)
         if link.medium == "submarine" and link.fibre_km > submarine_km_max:
@@ -81,9 +95,9 @@ def device_faults(devices: Sequence[Entry[Device]]) -> Iterator[LocatedFault]:
             )
 
 
-def unknown_device(name: str, devices: Collection[str]) -> str:
+def unknown_device(name: str, devices: Ids) -> str:
     """Return the message for a device that is not defined."""
-    return f"no device {name}; expected one of {', '.join(sorted(devices))}"
+    return f"no device {name}; expected one of {', '.join(sorted(devices.names))}"
 
 
 def stock_faults(stock: StockRule, document: Document) -> Iterator[LocatedFault]:
@@ -96,14 +110,14 @@ def stock_faults(stock: StockRule, document: Document) -> Iterator[LocatedFault]
             yield document.fault(("stock", low_name), f"expected less than {high_name}, {high}, found {low}")
 
 
-def sae_faults(saes: Sequence[Entry[Sae]], sites: Collection[str]) -> Iterator[LocatedFault]:
+def sae_faults(saes: Sequence[Entry[Sae]], sites: Ids) -> Iterator[LocatedFault]:
     """Find SAEs at unknown sites."""
     for entry in saes:
-        if entry.part.site not in sites:
+        if sites.lack(entry.part.site):
             yield entry.fault("site", f"no site {entry.part.site}; expected the id of a site")
 
 
-def flow_faults(flows: Sequence[Entry[Flow]], saes: Collection[str]) -> Iterator[LocatedFault]:
+def flow_faults(flows: Sequence[Entry[Flow]], saes: Ids) -> Iterator[LocatedFault]:
     """Find flows of unknown SAEs, of an SAE with itself, and the same pair twice."""
     seen: set[tuple[str, str]] = set()
     for entry in flows:
@@ -111,7 +125,7 @@ def flow_faults(flows: Sequence[Entry[Flow]], saes: Collection[str]) -> Iterator
         yield from (
             entry.fault(role, f"no SAE {sae}; expected an id from the list saes")
             for role, sae in (("master", flow.master), ("slave", flow.slave))
-            if sae not in saes
+            if saes.lack(sae)
         )
         if flow.master == flow.slave:
             yield entry.fault("slave", f"{flow.slave} is also the master; expected another SAE")

@@ -17,6 +17,9 @@ Path = tuple[str | int, ...]
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where the wheel has it (Linux, macOS, Windows); much faster than pure Python."""
 
+NESTING_MAX = 20
+"""Lists and mappings within each other; the scenario files need five."""
+
 
 @dataclass(frozen=True)
 class LocatedFault(Fault):
@@ -70,6 +73,7 @@ def parse_document(text: str, file: str) -> Document:
         Not YAML (with the line), a key twice in one mapping, or an alias.
     """
     try:
+        _limit_nesting(text, file)
         root, content = _compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -79,8 +83,6 @@ def parse_document(text: str, file: str) -> Document:
     except (yaml.YAMLError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigurationError(LocatedFault(file, "", f"not valid YAML: {reason}")) from error
-    except RecursionError:
-        raise ConfigurationError(LocatedFault(file, "", "lists and mappings are nested too deeply")) from None
     faults = [LocatedFault(file, path_text(path), message, line) for path, message, line in _traps(root)]
     if faults:
         raise ConfigurationError(*faults)
@@ -95,6 +97,20 @@ def path_text(path: Path) -> str:
     """
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
+
+
+def _limit_nesting(text: str, file: str) -> None:
+    """Refuse what is nested too deeply: libyaml composes by recursion and takes the whole process with it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > NESTING_MAX:
+            message = f"lists and mappings are nested more than {NESTING_MAX} deep"
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise ConfigurationError(LocatedFault(file, "", message, line))
 
 
 def _compose(text: str) -> tuple[yaml.Node | None, object]:

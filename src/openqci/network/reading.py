@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from openqci.core.errors import ConfigurationError, Fault
-from openqci.network.consistency import Entry
+from openqci.network.consistency import Entry, Ids
 from openqci.network.documents import Document, parse_document
 from openqci.network.expansion import Link
 from openqci.network.model import Device, Flow, Sae, Site, StockRule
@@ -41,7 +41,10 @@ class Settings(msgspec.Struct, frozen=True):
 
 @dataclass
 class Parts:
-    """Everything that a scenario says, in good form, and every fault found on the way."""
+    """Everything that a scenario says, in good form, and every fault found on the way.
+
+    ``documents`` are the files by name, ``unread`` the names of those that should be there and are not read.
+    """
 
     settings: Settings | None = None
     sites: list[Entry[Site]] = field(default_factory=list)
@@ -51,10 +54,17 @@ class Parts:
     flows: list[Entry[Flow]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     documents: dict[str, Document] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
 
-    def known(self, file: str, key: str) -> set[str]:
-        """Return the ids that a file defines, also in records with faults."""
-        return self.documents[file].ids(key) if file in self.documents else set()
+    def ids(self, file: str, key: str) -> Ids:
+        """Return the ids that a list of a file defines, also in records with other faults."""
+        document = self.documents.get(file)
+        if document is None:
+            return Ids(frozenset(), whole=file not in self.unread)
+        faulty = {fault.path for fault in self.faults if fault.file == document.file}
+        places = [f"{key}[{index}]" for index in range(len(document.records(key)))]
+        unreadable = {"", key, *places, *(f"{place}.id" for place in places)} & faulty
+        return Ids(frozenset(document.ids(key)), whole=not unreadable)
 
 
 def read_parts(folder: Traversable) -> Parts:
@@ -83,6 +93,7 @@ def _read_document(folder: Traversable, name: str, parts: Parts) -> None:
         document = parse_document(_text(path), str(path))
     except ConfigurationError as error:
         parts.faults.extend(fault for fault in error.faults if isinstance(fault, Fault))
+        parts.unread.add(name)
         return
     parts.documents[name] = document
     parts.faults.extend(schema_faults(document, name))
@@ -93,14 +104,10 @@ def _text(path: Traversable) -> str:
         with path.open("rb") as file:
             body = file.read(FILE_BYTES_MAX + 1)
         if len(body) > FILE_BYTES_MAX:
-            raise ConfigurationError(
-                Fault(str(path), "", f"expected a file of at most {FILE_BYTES_MAX} bytes")
-            )
+            raise ConfigurationError(Fault(str(path), "", f"expected at most {FILE_BYTES_MAX} bytes"))
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            Fault(str(path), "", f"expected UTF-8 text; byte {error.start} is not")
-        ) from error
+        raise ConfigurationError(Fault(str(path), "", f"not UTF-8 text at byte {error.start}")) from error
     except OSError as error:
         raise ConfigurationError(Fault(str(path), "", f"cannot be read: {error.strerror}")) from error
 
@@ -129,6 +136,7 @@ def _require_sites_and_links(folder: Traversable, parts: Parts) -> None:
         if not path.is_file():
             reason = "file missing; expected it, or catalogue: euroqci in scenario.yaml"
             parts.faults.append(Fault(str(path), "", reason))
+            parts.unread.add(name)
 
 
 def _entries(

@@ -74,8 +74,9 @@ def _folder(path_or_name: str | Path) -> Traversable:
     if isinstance(path_or_name, str) and path_or_name in scenario_names():
         return _shipped().joinpath(path_or_name)
     folder = Path(path_or_name)
-    if not folder.is_dir():
-        what = "not a folder" if folder.exists() else "no such scenario"
+    # Path("") is the working directory, which nobody means who passes an empty variable.
+    if path_or_name == "" or not folder.is_dir():
+        what = "not a folder" if folder.is_file() else "no such scenario"
         names = ", ".join(scenario_names())
         raise ScenarioNotFound(Fault(str(path_or_name), "", f"{what}; expected a folder or one of {names}"))
     return folder
@@ -131,8 +132,8 @@ def _check(parts: Parts) -> None:
         return
     known_sites = {site.site_id for site in _catalogue_sites(settings)}
     known_links = {link.link_id for link in _catalogue_links(settings)}
-    sites = parts.known("sites", "sites") | known_sites
-    devices = parts.known("devices", "devices") | set(_shipped_devices())
+    sites = parts.ids("sites", "sites") | known_sites
+    devices = parts.ids("devices", "devices") | set(_shipped_devices())
     parts.faults.extend(
         chain(
             _settings_faults(settings, parts.documents["scenario"], devices),
@@ -153,15 +154,15 @@ def _faults_without_places(
     yield from consistency.repeated_ids([(e.part.device_id, e) for e in parts.devices], ())
     yield from consistency.repeated_ids([(e.part.sae_id, e) for e in parts.saes], ())
     yield from consistency.device_faults(parts.devices)
-    yield from consistency.flow_faults(parts.flows, parts.known("demand", "saes"))
+    yield from consistency.flow_faults(parts.flows, parts.ids("demand", "saes"))
 
 
-def _settings_faults(settings: Settings, document: Document, devices: set[str]) -> list[LocatedFault]:
+def _settings_faults(settings: Settings, document: Document, devices: consistency.Ids) -> list[LocatedFault]:
     named = (("device", settings.device), ("device_beyond_span", settings.device_beyond_span))
     unknown = [
         document.fault((key,), consistency.unknown_device(device, devices))
         for key, device in named
-        if device not in devices
+        if devices.lack(device)
     ]
     return [*consistency.stock_faults(settings.stock, document), *unknown]
 
