@@ -13,7 +13,7 @@ def test_a_good_scenario_is_summed_up(capsys):
     assert capsys.readouterr().out == (
         "metro: good. Vienna, Bratislava and Győr, ten nodes in three countries\n"
         "10 nodes in 3 domains: 9 sites, and trusted nodes on long links: 1\n"
-        "10 QKD hops over 467.1 km of fibre, the longest 70.8 km\n"
+        "10 QKD hops over 467.7 km of fibre, the longest 71.3 km\n"
         "4 SAEs, 3 flows, 0.4 keys/s\n"
         "parts that fibre joins: 1; every site has a hop\n"
     )
