@@ -94,9 +94,14 @@ class KMEServer:
         self, endpoints: Sequence[KMEEndpoint], service: KmeService, ca: Path, *, host: str = "127.0.0.1"
     ) -> None:
         self._endpoints, self._service, self._ca, self._host = tuple(endpoints), service, ca, host
-        self._state = ServerState()
+        self._state = ConnectionsState()
         self._state.default_headers = list(PROTECTED_HEADERS)
         self._servers: list[Binding] = []
+
+    @property
+    def connections_made(self) -> int:
+        """How many TLS connections have been accepted since the start."""
+        return self._state.connections_made
 
     async def start(self) -> None:
         """Listen for all KMEs, or raise ConfigurationError and listen for none."""
@@ -162,6 +167,14 @@ class KMEServer:
         self._servers.clear()
 
 
+class ConnectionsState(ServerState):
+    """What all connections share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections_made = 0
+
+
 class PeerProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol that puts the caller's identity into ``scope["state"]["peer"]``."""
 
@@ -171,6 +184,8 @@ class PeerProtocol(HttpToolsProtocol):
         certificate = tls.getpeercert(True) if tls is not None else None
         identity = peer_identity(certificate) if certificate else None
         self.app_state = {**self.app_state, "peer": identity}
+        if isinstance(self.server_state, ConnectionsState):
+            self.server_state.connections_made += 1
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP with the standard's Error document."""
