@@ -124,9 +124,10 @@ class NetworkFigures:
         """Return what ``openqci status --json`` prints."""
         now_s = self._clock.now_s()
         hops = [hop_status(line, self._book.state(key), now_s) for key, line in self._book.lines.items()]
-        return status_report(
+        report = status_report(
             self._network, hops, self._totals(now_s), running=True, ready=self.ready, time_s=now_s
         )
+        return report | {"data_dir": str(self._data_dir)}
 
     def _totals(self, now_s: float) -> dict[str, Any]:
         lines = self._book.lines.values()

@@ -1,0 +1,68 @@
+# OpenQCI: the commands of the house. `make up` runs Europe, `make test` tests everything.
+# A bare machine needs python3 (with venv), git and make; uv comes from PyPI when it is not there.
+
+UV := $(shell command -v uv 2>/dev/null || echo .tool/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+BIN := .venv/bin
+ARGS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help setup setup-dev up test lint check bench docs clean browser
+
+help:
+	@echo "make setup   the openqci command in .venv, from the lock file"
+	@echo "make up      Europe's network, live on this machine (ARGS='--port-base 15000' ...)"
+	@echo "make test    lint, types, import contracts and all tests"
+	@echo "make lint    ruff, mypy, import contracts"
+	@echo "make bench   benchmarks, side by side"
+	@echo "make docs    the documentation as a site in site/"
+
+setup: .venv/.stamp-run
+setup-dev: .venv/.stamp-dev
+
+.tool/bin/uv:
+	python3 -m venv .tool
+	.tool/bin/pip install --quiet --disable-pip-version-check uv
+
+# --inexact: what a developer has installed beside the lock file stays.
+.venv/.stamp-run: uv.lock pyproject.toml | $(filter .tool/%,$(UV))
+	$(UV) sync --frozen --inexact --no-dev --quiet
+	@touch $@
+
+.venv/.stamp-dev: uv.lock pyproject.toml | $(filter .tool/%,$(UV))
+	$(UV) sync --frozen --inexact --quiet
+	@touch $@ .venv/.stamp-run
+
+up: setup
+	$(BIN)/openqci up --scenario eu27 $(ARGS)
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint
+
+# Two workers; tests of one file stay together, because they share a running network.
+test: lint browser
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# The tests use real components: a browser and curl. As root they are installed, else the test says what to do.
+browser:
+	@command -v chromium >/dev/null && command -v curl >/dev/null || \
+	{ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium curl >/dev/null; \
+	  else echo "the tests need chromium and curl: sudo apt-get install chromium curl" >&2; fi; }
+
+bench: setup-dev
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: setup-dev
+	$(UV) sync --frozen --inexact --quiet --group docs
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+clean:
+	rm -rf .venv .tool site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
