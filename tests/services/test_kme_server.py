@@ -1,0 +1,184 @@
+"""The server around the rules: waiting for stock, many listeners, stopping, and what it needs of uvicorn."""
+
+import asyncio
+import inspect
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from openqci.core.errors import ConfigurationError, RequestRefused
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery.etsi014 import Delivery
+from openqci.delivery.etsi014_model import KeyRequest
+from openqci.keystore.memory import MemoryKeyStore
+from openqci.services.kme import WAITING_PER_PAIR_MAX, KmeService
+from openqci.services.kme_server import KMEEndpoint, KMEServer
+from openqci.services.pki import CertificateAuthority
+from tests.conformance.etsi014.make import RunningKmes, free_ports
+from tests.delivery.make import ALICE, BOB, LISBON, identity, key_bytes, network, stock_pair
+
+
+def run(scenario: Callable[[], object]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())  # type: ignore[arg-type]
+
+
+async def ask(service: KmeService, number: int = 1) -> Delivery:
+    return await service.get_key(LISBON, identity(ALICE), BOB, KeyRequest(number=number))
+
+
+def test_a_request_waits_for_the_stock_that_it_demands() -> None:
+    store, demands = network(), list[tuple[SaeId, SaeId, int]]()
+    service = KmeService(store, on_demand=lambda *demand: demands.append(demand))
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(ask(service, 2))
+        await asyncio.sleep(0.01)
+        assert demands == [(ALICE, BOB, 64)] and not waiting.done()
+        await store.run(lambda tx: stock_pair(tx, key_bytes(32)))
+        service.stock_arrived(ALICE, BOB)
+        await asyncio.sleep(0.01)
+        assert len(demands) == 2 and not waiting.done(), "too little came: it asks again and waits on"
+        await store.run(lambda tx: stock_pair(tx, key_bytes(64)))
+        service.stock_arrived(ALICE, BOB)
+        assert len((await waiting).keys) == 2
+        assert service.waiting() == {}
+
+    run(scenario)
+
+
+def test_a_request_is_refused_when_no_stock_comes() -> None:
+    service = KmeService(network(), wait_s=0.05)
+
+    async def scenario() -> None:
+        began_s = time.monotonic()
+        with pytest.raises(RequestRefused) as refused:
+            await ask(service)
+        assert 0.04 < time.monotonic() - began_s < 1, "timers have a grain of a millisecond"
+        assert refused.value.status == 503 and refused.value.headers["Retry-After"]
+        assert service.waiting() == {}
+
+    run(scenario)
+
+
+def test_no_more_than_a_bounded_number_waits_for_a_pair() -> None:
+    service = KmeService(network(), wait_s=0.1)
+
+    async def scenario() -> None:
+        waiting = [asyncio.create_task(ask(service)) for _ in range(WAITING_PER_PAIR_MAX)]
+        await asyncio.sleep(0.02)
+        began_s = time.monotonic()
+        with pytest.raises(RequestRefused):
+            await ask(service)
+        assert time.monotonic() - began_s < 0.05
+        refused = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(one, RequestRefused) for one in refused)
+
+    run(scenario)
+
+
+def test_a_stop_ends_the_waiting() -> None:
+    service = KmeService(network(), wait_s=30)
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(ask(service))
+        await asyncio.sleep(0.01)
+        service.stop_waiting()
+        with pytest.raises(RequestRefused):
+            await asyncio.wait_for(waiting, 1)
+
+    run(scenario)
+
+
+def test_many_kmes_listen_in_one_process(tmp_path: Path) -> None:
+    authority = CertificateAuthority.open_or_create(tmp_path)
+    ports = free_ports(100)
+    files = authority.issue_kmes([KmeId(f"kme-{port}") for port in ports])
+    endpoints = [
+        KMEEndpoint(kme, port, file, file) for port, (kme, file) in zip(ports, files.items(), strict=True)
+    ]
+    server = KMEServer(endpoints, KmeService(MemoryKeyStore()), authority.certificate_file)
+
+    async def scenario() -> None:
+        await server.start()
+        for port in (ports[0], ports[-1]):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+        await server.stop()
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", ports[0])
+
+    run(scenario)
+
+
+def test_a_port_in_use_is_named_and_nothing_listens(tmp_path: Path) -> None:
+    authority = CertificateAuthority.open_or_create(tmp_path)
+    ports = free_ports(2)
+    files = authority.issue_kmes([KmeId("kme-a"), KmeId("kme-b")])
+    endpoints = [
+        KMEEndpoint(kme, port, file, file) for port, (kme, file) in zip(ports, files.items(), strict=True)
+    ]
+    server = KMEServer(endpoints, KmeService(MemoryKeyStore()), authority.certificate_file)
+
+    async def scenario() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", ports[1]))
+            taken.listen()
+            with pytest.raises(ConfigurationError, match=f"port {ports[1]} .*--port-base") as error:
+                await server.start()
+            assert "\n" not in str(error.value)
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", ports[0])
+
+    run(scenario)
+
+
+def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    authority = CertificateAuthority.open_or_create(tmp_path)
+    broken = tmp_path / "broken.pem"
+    broken.write_text("no certificate")
+    (port,) = free_ports(1)
+    endpoint = KMEEndpoint(KmeId("kme-a"), port, broken, broken)
+    server = KMEServer([endpoint], KmeService(MemoryKeyStore()), authority.certificate_file)
+    with pytest.raises(ConfigurationError, match=r"kme-a.*broken\.pem"):
+        run(server.start)
+
+
+def test_a_stop_lets_a_request_in_hand_end(tmp_path: Path) -> None:
+    running = RunningKmes(tmp_path, wait_s=20)
+    answers = []
+    with running.client(ALICE) as alice:
+        alice.status(BOB)
+        asking = threading.Thread(target=lambda: answers.append(alice.enc_keys(BOB)))
+        asking.start()
+        deadline_s = time.monotonic() + 5
+        while not running.service.waiting() and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+        began_s = time.monotonic()
+        running.close()
+        asking.join(timeout=5)
+    assert [answer.status for answer in answers] == [503], "refused in words, not by a cut connection"
+    assert time.monotonic() - began_s < 4
+
+
+def test_uvicorn_still_has_what_the_peer_protocol_reaches_into() -> None:
+    """The certificate goes through ``app_state``, which is no public API of uvicorn (0.54)."""
+    assert list(inspect.signature(HttpToolsProtocol.__init__).parameters) == [
+        "self",
+        "config",
+        "server_state",
+        "app_state",
+        "_loop",
+    ]
+    source = inspect.getsource(HttpToolsProtocol)
+    assert '"state": self.app_state.copy()' in source
+    assert "def send_400_response(self, msg: str)" in source
+    assert 'self.scope["raw_path"] = full_raw_path' in source
+    assert "connections" in vars(uvicorn.server.ServerState())
