@@ -8,7 +8,7 @@ transaction that spent its pads is durable.
 Read :mod:`openqci.relay.messages` for what travels, :mod:`openqci.relay.node` for what each node does.
 """
 
-from openqci.relay.messages import CONTROL_BYTES, RelayFrame, RelayOrder, hop_bytes
+from openqci.relay.messages import CONTROL_BYTES, RelayFrame, RelayOrder, hop_bytes, next_site
 from openqci.relay.node import RelayArrival, RelayOrigin, RelayRefused, forward, terminate
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "RelayRefused",
     "forward",
     "hop_bytes",
+    "next_site",
     "terminate",
 ]

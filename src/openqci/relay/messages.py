@@ -1,4 +1,10 @@
-"""What travels between the nodes of a relay. Nothing here is secret but the ciphertext's clear text."""
+"""What travels between the nodes of a relay. Nothing here is secret but the ciphertext's clear text.
+
+A frame has one encoding only (msgpack as ``msgspec`` writes it): any other bytes are refused before a key
+is touched, so that what the MAC covers and what travelled cannot differ.
+"""
+
+import re
 
 import msgspec
 
@@ -16,10 +22,22 @@ authenticates the destination's confirmation."""
 HOPS_MAX = 256
 KEY_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = KEY_BYTES_MAX + 64 * 1024
+"""Room for the longest key and for an order of 256 hops with names of 60 characters, twice."""
+
+BATCH_TAG_BITS = 40
+STREAM_BYTES_MAX = 1 << 38
+"""No stream of link key grows longer (seven years of one direction at 10 kbit/s), so a frame that names a
+place beyond is refused here, before any arithmetic on row numbers in a store."""
+
+RELAY_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class RelayOrder(msgspec.Struct, frozen=True):
-    """What is to be relayed, by which way: the same at every node, covered by every MAC."""
+    """What is to be relayed, by which way: the same at every node, covered by every MAC.
+
+    ``relay_id`` is 32 hexadecimal digits, ``batch_tag`` has 40 bits, ``route`` is n + 1 sites, ``links`` the
+    n links between them. ``provenance.epsilon`` is the sum over the hops, as the controller knows it.
+    """
 
     relay_id: str
     batch_tag: int
@@ -63,7 +81,7 @@ def hop_bytes(key_bytes: int) -> int:
 
 
 def authenticated_text(order: RelayOrder, hop_index: int, offset_bytes: int, ciphertext: bytes) -> bytes:
-    """Return what a hop's MAC covers: the order, who speaks to whom, where the pad lies, and the ciphertext.
+    """Return the public part of what a hop's MAC covers; the range's own secret bytes come after it.
 
     Naming sender and receiver keeps a frame from being reflected; the offset keeps it from being moved to
     another pad (arXiv:2608.07626 finds MACs without role binding in published key management protocols).
@@ -75,28 +93,54 @@ def authenticated_text(order: RelayOrder, hop_index: int, offset_bytes: int, cip
 
 
 def decode_frame(data: bytes) -> RelayFrame:
-    """Read a frame; PeerMisbehaved if it is not one."""
+    """Read a frame; PeerMisbehaved if it is not one, or not in its one encoding."""
     if len(data) > FRAME_BYTES_MAX:
         raise PeerMisbehaved(f"a relay frame has {len(data)} bytes, at most {FRAME_BYTES_MAX} are allowed")
     try:
-        frame = msgspec.msgpack.decode(data, type=RelayFrame)
-    except msgspec.DecodeError as error:
+        frame = _FRAME_DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # The last two come through msgspec as they are: text that is no UTF-8, an unknown member too deep.
         raise PeerMisbehaved(f"a relay frame cannot be read: {error}") from error
+    if msgspec.msgpack.encode(frame) != data:
+        raise PeerMisbehaved("a relay frame is not in canonical form (fields, order or number widths)")
     check_order(frame.order)
-    if not 0 <= frame.hop_index < len(frame.order.links) or frame.offset_bytes < 0:
+    if not 0 <= frame.hop_index < len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id}: hop {frame.hop_index} is not on its route")
+    if not 0 <= frame.offset_bytes <= STREAM_BYTES_MAX - hop_bytes(frame.order.key_bytes):
+        raise PeerMisbehaved(f"relay {frame.order.relay_id}: no stream has an offset {frame.offset_bytes}")
     return frame
 
 
+def next_site(data: bytes) -> SiteId:
+    """Return the site that a frame is for. PeerMisbehaved if it is no frame."""
+    frame = decode_frame(data)
+    return SiteId(frame.order.route[frame.hop_index + 1])
+
+
 def check_order(order: RelayOrder) -> None:
-    """Refuse an order that no node may act on."""
-    if not 1 <= len(order.links) <= HOPS_MAX or len(order.route) != len(order.links) + 1:
-        raise PeerMisbehaved(
-            f"relay {order.relay_id}: {len(order.route)} nodes do not fit {len(order.links)} links"
-        )
-    if len(set(order.route)) != len(order.route):
-        raise PeerMisbehaved(f"relay {order.relay_id}: its route visits a node twice")
-    if not 1 <= order.key_bytes <= KEY_BYTES_MAX:
-        raise PeerMisbehaved(
-            f"relay {order.relay_id}: {order.key_bytes} key bytes, expected 1 to {KEY_BYTES_MAX}"
-        )
+    """Refuse an order that no node may act on.
+
+    A name with a slash could make one link's stream look like another's (``core.identifiers.link_stream``).
+    """
+    if not RELAY_ID.fullmatch(order.relay_id):
+        raise PeerMisbehaved("a relay ID has 32 hexadecimal digits in lower case")
+    for sound, expected in (
+        (1 <= len(order.links) <= HOPS_MAX, f"1 to {HOPS_MAX} links, not {len(order.links)}"),
+        (len(order.route) == len(order.links) + 1, f"one node more than links, not {len(order.route)}"),
+        (len(set(order.route)) == len(order.route), "a route that visits no node twice"),
+        (all(order.route) and all(order.links), "names that are not empty"),
+        (not any("/" in name for name in order.route + order.links), "names without a slash"),
+        (1 <= order.key_bytes <= KEY_BYTES_MAX, f"1 to {KEY_BYTES_MAX} key bytes, not {order.key_bytes}"),
+        (0 <= order.batch_tag < 1 << BATCH_TAG_BITS, f"a batch tag of {BATCH_TAG_BITS} bits"),
+        (_same_way(order, order.provenance), "a provenance that names the same way"),
+    ):
+        if not sound:
+            raise PeerMisbehaved(f"relay {order.relay_id}: expected {expected}")
+
+
+def _same_way(order: RelayOrder, provenance: Provenance) -> bool:
+    way = (order.route, order.links, len(order.links))
+    return way == (provenance.route, provenance.links, provenance.hops)
+
+
+_FRAME_DECODER = msgspec.msgpack.Decoder(RelayFrame)

@@ -10,18 +10,23 @@ destination     the last hop's range (:func:`terminate`)                    key,
 origin          nothing (:meth:`RelayOrigin.confirm`)                       key
 ==============  ==========================================================  ==========================
 
-A frame whose MAC is wrong is *refused*: the range it names is destroyed at this end, because its MAC key
-must not judge a second message, and the refusal is a value, not an exception, so that the transaction that
-destroyed the range commits. The range at the sender's end was gone before the frame left.
+Nothing is decrypted or sent on before the MAC is found right. A frame whose MAC is wrong, or whose next hop
+is empty, is *refused*: the range that it names is destroyed at this end, and the refusal is a value, not an
+exception, so that the transaction that destroyed the range commits. So a range is gone at both ends once a
+frame has named it, its MAC key judges one message only, and a replay finds nothing.
+What raises an exception (a frame for another node, a range that is not there) has touched no key.
+
+Every node of the route knows the end-to-end key: that is what "trusted node" means. Why the first hop's
+link key is the key itself is in ``docs/decisions/0002-the-end-to-end-key-is-link-key.md``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
-from openqci.core.errors import PeerMisbehaved, invariant
+from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
 from openqci.core.identifiers import SiteId, kme_of_site, link_stream
-from openqci.core.keys import RelayedKey, SecretBytes, wiped
+from openqci.core.keys import RelayedKey, SecretBytes, StoredRange, wiped
 from openqci.crypto import equal, one_time_mac, one_time_pad
 from openqci.keystore.ports import KmeView
 from openqci.relay.messages import (
@@ -39,11 +44,17 @@ from openqci.relay.messages import (
 
 @dataclass(frozen=True)
 class RelayRefused:
-    """A node would not carry a frame on. What the frame named is destroyed; no key comes of the relay."""
+    """A node would not carry a frame on. What the frame named is destroyed; no key comes of the relay.
+
+    ``forged`` tells a wrong MAC, which the security officer must see, from a next hop without key, which is
+    the scheduler's business.
+    """
 
     relay_id: str
     site: str
     reason: str
+    destroyed: StoredRange
+    forged: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class RelayArrival:
 
     order: RelayOrder
     key: RelayedKey
-    id_seed: bytes
+    id_seed: bytes = field(repr=False)
     confirmation: bytes
 
 
@@ -68,9 +79,10 @@ class RelayOrigin:
     def begin(self, view: KmeView) -> bytes:
         """Take the end-to-end key out of the first hop's link key; return the frame that names it.
 
-        Raises KeyUnavailable if the first hop has not enough; nothing is taken then.
+        Raises KeyUnavailable if the first hop has not enough; nothing is taken then. If the transaction does
+        not become durable, :meth:`abort` must follow: the key is still in the store then.
         """
-        invariant(self._payload is None, "a relay begins once")
+        invariant(self.offset_bytes < 0, "a relay begins once")
         frame, self._payload = send(view, self.order, 0, None)
         self.offset_bytes = frame.offset_bytes
         return msgspec.msgpack.encode(frame)
@@ -78,19 +90,15 @@ class RelayOrigin:
     def confirm(self, message: bytes) -> tuple[RelayedKey, bytes]:
         """Check the destination's confirmation; return the key and the seed of its key IDs.
 
-        Raises PeerMisbehaved for a wrong confirmation; the key is wiped then.
+        Raises PeerMisbehaved for a wrong confirmation; the key is wiped then, and a second one finds nothing.
         """
         if self._payload is None:
             raise PeerMisbehaved(f"relay {self.order.relay_id} waits for no confirmation")
         key, id_seed, confirmation_key = open_payload(self.order, self._payload)
         self._payload = None
         with wiped(confirmation_key):
-            expected = confirmation_tag(self.order, confirmation_key)
-        try:
-            given = msgspec.msgpack.decode(message, type=RelayConfirmation)
-        except msgspec.DecodeError:
-            given = RelayConfirmation("", b"")
-        if given.relay_id != self.order.relay_id or not equal(given.tag, expected):
+            genuine = equal(message, confirmation(self.order, key, confirmation_key))
+        if not genuine:
             key.wipe()
             raise PeerMisbehaved(f"relay {self.order.relay_id}: the confirmation is not the destination's")
         return RelayedKey(self.order.relay_id, key, self.order.provenance), id_seed
@@ -105,8 +113,8 @@ class RelayOrigin:
 def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
     """Receive a frame at an intermediate node and return the frame for the next hop.
 
-    Raises PeerMisbehaved for what is no frame for this node, and KeyUnavailable if a range is not there
-    (spent: a replay; or the next hop is empty). The transaction must then be rolled back.
+    Raises PeerMisbehaved for what is no frame for this node, and KeyUnavailable if the range that it names
+    is not there (spent already: a replay). No key was touched then.
     """
     frame = decode_frame(data)
     if frame.hop_index + 1 >= len(frame.order.links):
@@ -115,12 +123,18 @@ def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
     if isinstance(payload, RelayRefused):
         return payload
     with payload:
-        sent, _ = send(view, frame.order, frame.hop_index + 1, payload)
+        try:
+            sent, _ = send(view, frame.order, frame.hop_index + 1, payload)
+        except KeyUnavailable as error:
+            return refusal(frame, str(error), forged=False)
     return msgspec.msgpack.encode(sent)
 
 
 def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
-    """Receive the last frame at the destination; the caller stores the key in the same transaction."""
+    """Receive the last frame at the destination; the caller stores the key in the same transaction.
+
+    Raises as :func:`forward` does.
+    """
     frame = decode_frame(data)
     if frame.hop_index + 1 != len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id} does not end at {view.kme}")
@@ -129,10 +143,10 @@ def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
         return payload
     key, id_seed, confirmation_key = open_payload(frame.order, payload)
     with wiped(confirmation_key):
-        tag = confirmation_tag(frame.order, confirmation_key)
-    confirmation = msgspec.msgpack.encode(RelayConfirmation(frame.order.relay_id, tag))
-    relayed = RelayedKey(frame.order.relay_id, key, frame.order.provenance)
-    return RelayArrival(frame.order, relayed, id_seed, confirmation)
+        message = confirmation(frame.order, key, confirmation_key)
+    return RelayArrival(
+        frame.order, RelayedKey(frame.order.relay_id, key, frame.order.provenance), id_seed, message
+    )
 
 
 def send(
@@ -144,10 +158,10 @@ def send(
     offset, spent = view.take_next(link_stream(link_id, sender), hop_bytes(order.key_bytes))
     pad = spent.take(order.payload_bytes)
     ciphertext = b"" if payload is None else bytes(one_time_pad(payload.reveal(), pad.reveal()))
+    with spent as mac_key:
+        tag = covering_tag(mac_key, authenticated_text(order, hop_index, offset, ciphertext), pad)
     if payload is not None:
         pad.wipe()
-    with spent as mac_key:
-        tag = one_time_mac(mac_key.reveal(), authenticated_text(order, hop_index, offset, ciphertext))
     return RelayFrame(order, hop_index, offset, ciphertext, tag), pad
 
 
@@ -165,17 +179,27 @@ def receive(view: KmeView, frame: RelayFrame) -> SecretBytes | RelayRefused:
     pad = spent.take(order.payload_bytes)
     text = authenticated_text(order, frame.hop_index, frame.offset_bytes, frame.ciphertext)
     with spent as mac_key:
-        genuine = equal(one_time_mac(mac_key.reveal(), text), frame.tag)
+        genuine = equal(covering_tag(mac_key, text, pad), frame.tag)
     if not genuine:
         pad.wipe()
-        return RelayRefused(order.relay_id, receiver, f"the MAC of hop {frame.hop_index} is wrong")
+        reason = f"the MAC of hop {frame.hop_index} is wrong: a forgery, or the two ends hold different key"
+        return refusal(frame, reason, forged=True)
     if not frame.hop_index:
         return pad
     with pad:
         return SecretBytes(one_time_pad(frame.ciphertext, pad.reveal()))
 
 
+def refusal(frame: RelayFrame, reason: str, *, forged: bool) -> RelayRefused:
+    """Return the refusal of a frame whose range has been taken, and so destroyed, at its receiver."""
+    link_id, sender, receiver = frame.order.hop(frame.hop_index)
+    length_bytes = hop_bytes(frame.order.key_bytes)
+    destroyed = StoredRange(link_stream(link_id, sender), frame.offset_bytes, length_bytes)
+    return RelayRefused(frame.order.relay_id, receiver, reason, destroyed, forged)
+
+
 def check_place(view: KmeView, order: RelayOrder, site: SiteId) -> None:
+    """Refuse to act for another node than the one whose rooms these are."""
     if view.kme != kme_of_site(site):
         raise PeerMisbehaved(f"relay {order.relay_id}: this hop's node is {site}, not {view.kme}")
 
@@ -189,6 +213,24 @@ def open_payload(order: RelayOrder, payload: SecretBytes) -> tuple[SecretBytes, 
             return key, bytes(id_seed.reveal()), payload.take(CONFIRMATION_KEY_BYTES)
 
 
-def confirmation_tag(order: RelayOrder, key: SecretBytes) -> bytes:
-    """Return the tag by which the destination, and nobody else, can say that it holds the key."""
-    return one_time_mac(key.reveal(), msgspec.msgpack.encode(("openqci relay confirmation v1", order)))
+def confirmation(order: RelayOrder, key: SecretBytes, confirmation_key: SecretBytes) -> bytes:
+    """Return the destination's word that it holds this key; it covers the whole order, hence both ends.
+
+    Its MAC key came with the payload, so only nodes of the route could say it in the destination's place:
+    the same nodes that are trusted with the key.
+    """
+    text = msgspec.msgpack.encode(("openqci relay confirmation v1", order))
+    return msgspec.msgpack.encode(
+        RelayConfirmation(order.relay_id, covering_tag(confirmation_key, text, key))
+    )
+
+
+def covering_tag(mac_key: SecretBytes, text: bytes, secret: SecretBytes) -> bytes:
+    """Return the one-time MAC over public text and a secret that both ends should hold alike.
+
+    So two ends whose key differs in a single bit find out here, and no different keys are delivered (I2).
+    The tag tells nothing about the secret: it is a polynomial's value plus 128 uniform bits of the MAC key
+    that are used for nothing else (``openqci.crypto.one_time``). The text ends where msgpack says, and the
+    secret's length follows from the order in it, so no two pairs of them look alike.
+    """
+    return one_time_mac(mac_key.reveal(), text + secret.reveal())
