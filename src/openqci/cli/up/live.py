@@ -220,9 +220,11 @@ class LiveNetwork:
         write_atomically(self.directory.kmes_file, text)
         if self.args.ready_file is not None:
             write_atomically(self.args.ready_file, text)
-        self.progress(
-            f"ready: {len(self.urls)} KMEs answer; console {console_url}; data in {self.directory.path}"
-        )
+        data_dir = self.directory.path
+        self.progress(f"ready: {len(self.urls)} KMEs answer; console {console_url}; data in {data_dir}")
+        if self.network.flows and not self.args.until_ready:
+            first = self.network.flows[0]
+            self.progress(f"try: openqci key --data-dir {data_dir} --from {first.master} --to {first.slave}")
 
     def _begin_load(self) -> None:
         if not self.args.no_load:

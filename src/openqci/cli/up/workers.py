@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -47,8 +48,9 @@ class BlockWorkers:
 
 
 def prepare_worker(parent_pid: int) -> None:
-    """Lower the priority, and end with the parent even if it was killed without a word."""
+    """Lower the priority, leave Ctrl-C to the parent, and end with it even if it was killed."""
     os.nice(WORKER_NICENESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, args=(parent_pid,), daemon=True).start()
 
 
