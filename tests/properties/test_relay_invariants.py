@@ -70,6 +70,16 @@ class Relays(RuleBasedStateMachine):
         self._sent(frame)
 
     @rule(way=st.sampled_from(ROUTES))
+    def carry_all_the_way(self, way: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+        sent_before = len(self.seen)
+        self.begin(way, 32)
+        while len(self.seen) > sent_before and self.under_way:
+            sent_before = len(self.seen)
+            self._receive(self.under_way.pop())
+        if self.confirmations:
+            self.confirm(-1, False)
+
+    @rule(way=st.sampled_from(ROUTES))
     def begin_and_crash(self, way: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
         self.number += 1
         origin = RelayOrigin(order(*way, number=self.number))
@@ -120,7 +130,7 @@ class Relays(RuleBasedStateMachine):
             self._receive_forged(wire)
 
     @precondition(lambda self: self.confirmations)
-    @rule(choice=st.integers(0, 99), lost=st.booleans())
+    @rule(choice=st.integers(0, 99), lost=st.sampled_from([False, False, True]))
     def confirm(self, choice: int, lost: bool) -> None:
         relay_id, message = self.confirmations.pop(choice % len(self.confirmations))
         origin = self.origins.pop(relay_id, None)
@@ -210,7 +220,7 @@ class Relays(RuleBasedStateMachine):
 TestRelayInvariants = Relays.TestCase
 TestRelayInvariants.settings = settings(
     max_examples=40,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -194,6 +194,9 @@ def test_a_reflected_frame_is_refused() -> None:
     wire = net.begin(RelayOrigin(order((a, b), (link,))))
     frame = decode_frame(wire)
     assert outcome(net, a, wire) == "rejected"
+    assert outcome(net, a, encode(frame, offset_bytes=SPENT)) == "rejected", (
+        "a is the sender, not the receiver"
+    )
     turned = order((b, a), (link,))
     assert outcome(net, a, encode(frame, order=turned)) == "refused"
     claimed = order((b, a), (f"{link}/{a}",))

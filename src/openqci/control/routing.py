@@ -1,4 +1,14 @@
-"""Routes over the live network: the cheapest way from one node to another at this moment."""
+"""Routes over the live network: the cheapest way from one node to another at this moment.
+
+Not a forecast and not a reservation: whoever asks says what each hop costs now, and counts what it has
+promised to other relays. A hop that is down costs infinity. A hop that lacks key should cost more but not
+infinity: then a route goes round it where that is not far, and where there is no other way the route still
+says which hops must make key.
+
+>>> router = Router([(LinkId("a--b"), SiteId("a"), SiteId("b")), (LinkId("b--c"), SiteId("b"), SiteId("c"))])
+>>> router.route(SiteId("a"), SiteId("c"), lambda link_id, sender: 1.0).links
+('a--b', 'b--c')
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +20,7 @@ import rustworkx
 from openqci.core.identifiers import LinkId, SiteId
 
 Cost = Callable[[LinkId, SiteId], float]
-"""Cost of one hop when ``SiteId`` sends over it; ``inf`` when it must not be used."""
+"""Cost of one hop when ``SiteId`` sends over it: positive, far below 1e12; ``inf`` if it must not be used."""
 
 COST_MAX = 1e12
 """Stands for infinity inside the graph search, which needs finite sums."""
@@ -30,20 +40,25 @@ class Router:
     Parameters
     ----------
     hops : iterable of (link, end, other end)
-        Every QKD hop of the network. Nodes without a hop need not be known.
+        Every QKD hop of the network. Several links may join the same two nodes.
+    sites : iterable of SiteId
+        Further nodes to know of, with or without a hop; only :meth:`unreachable_from` speaks of them.
     """
 
-    def __init__(self, hops: Iterable[tuple[LinkId, SiteId, SiteId]]) -> None:
+    def __init__(self, hops: Iterable[tuple[LinkId, SiteId, SiteId]], sites: Iterable[SiteId] = ()) -> None:
         self._graph: rustworkx.PyDiGraph[SiteId, tuple[LinkId, SiteId]] = rustworkx.PyDiGraph(multigraph=True)
         self._index: dict[SiteId, int] = {}
         for link_id, a, b in hops:
             for sender, receiver in ((a, b), (b, a)):
                 self._graph.add_edge(self._node(sender), self._node(receiver), (link_id, sender))
+        for site in sites:
+            self._node(site)
 
     def route(self, source: SiteId, target: SiteId, cost: Cost) -> Route | None:
-        """Return the cheapest route, or None if there is none at finite cost.
+        """Return the cheapest route, or None if there is none at finite cost or no way to go at all.
 
-        Ties fall the same way each time, by the order in which the hops were given. Costs must be positive.
+        Among routes of equal cost the choice is the same in every process that was given the hops in the
+        same order; among parallel links of equal cost it is the first by name.
         """
         start, end = self._index.get(source), self._index.get(target)
         if start is None or end is None or source == target:
@@ -58,6 +73,17 @@ class Router:
         if any(link is None for link in links):
             return None
         return Route(tuple(self._graph[node] for node in nodes), tuple(link for link in links if link))
+
+    def unreachable_from(self, source: SiteId, cost: Cost = lambda link_id, sender: 1.0) -> frozenset[SiteId]:
+        """Return the known nodes to which no route of finite cost leads: all, if ``source`` is not known."""
+        start = self._index.get(source)
+        reached = {source}
+        if start is not None:
+            lengths = rustworkx.dijkstra_shortest_path_lengths(
+                self._graph, start, lambda edge: min(cost(*edge), COST_MAX)
+            )
+            reached |= {self._graph[node] for node, length in lengths.items() if length < COST_MAX}
+        return frozenset(self._index.keys() - reached)
 
     def connected(self, source: SiteId, target: SiteId) -> bool:
         """Return whether any chain of hops joins the two nodes, whatever it costs."""
