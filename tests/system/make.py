@@ -40,7 +40,9 @@ def port_is_free(port: int) -> bool:
 class RunningNetwork:
     """``openqci up`` in the background on a data directory."""
 
-    def __init__(self, scenario: str, data_dir: Path, *, ports: int = 40, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, scenario: str, data_dir: Path, *, ports: int = 40, extra: tuple[str, ...] = ()
+    ) -> None:
         self.scenario, self.data_dir, self.extra = scenario, data_dir, extra
         self.port_base = free_port_base(ports)
         self.ready_file = data_dir.with_name(data_dir.name + "-ready.json")

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 from etsi_qkd_014_client import QKD014Client
@@ -60,11 +60,13 @@ def test_its_route_is_a_path_of_the_network(first_key: dict[str, object]) -> Non
     route = first_key["route"]
     assert isinstance(route, list)
     assert route[0] == LISBON and route[-1] == WARSAW and len(route) == len(set(route))
-    assert all(frozenset(step) in hops for step in zip(route, route[1:], strict=False))
+    assert all(frozenset(step) in hops for step in pairwise(route))
     assert first_key["hops"] == len(route) - 1
 
 
-def test_the_unmodified_public_client_gets_it_too(europe: RunningNetwork, first_key: dict[str, object]) -> None:
+def test_the_unmodified_public_client_gets_it_too(
+    europe: RunningNetwork, first_key: dict[str, object]
+) -> None:
     folders = {sae: europe.data_dir.with_name(f"eu27-{sae}") for sae in ("lisbon-app", "warsaw-app")}
 
     def client(site: str, sae: str) -> QKD014Client:
@@ -86,7 +88,9 @@ def test_the_network_runs_in_real_time(europe: RunningNetwork, first_key: dict[s
     assert after["totals"]["secret_bits_total"] > 0
 
 
-def test_the_console_knows_the_route_of_the_last_key(europe: RunningNetwork, first_key: dict[str, object]) -> None:
+def test_the_console_knows_the_route_of_the_last_key(
+    europe: RunningNetwork, first_key: dict[str, object]
+) -> None:
     routes = europe.console("/api/live?once=1")["routes"]
     assert routes and all(route["sites"][0] in load_scenario("eu27").sites for route in routes)
 
@@ -108,7 +112,9 @@ def test_spent_pads_are_gone_at_both_ends_of_every_hop(
             hop = network.hops[LinkId(link_id)]
             for site in (hop.a, hop.b):
                 stream = link_stream(LinkId(link_id), SiteId(initiator))
-                assert store.submit(lambda tx, s=site, n=stream, o=offset, k=length: gone(tx, s, n, o, k)).result()
+                assert store.submit(
+                    lambda tx, s=site, n=stream, o=offset, k=length: gone(tx, s, n, o, k)
+                ).result()
     finally:
         store.close()
 

@@ -24,7 +24,9 @@ MASTER, SLAVE = "sae-kill-master", "sae-kill-slave"
 class Bookkeeper(threading.Thread):
     """A pair of applications that writes down every answer it gets before it asks for more."""
 
-    def __init__(self, network: RunningNetwork, ends: tuple[SAEClient, SAEClient], acknowledged: dict[str, bytes]):
+    def __init__(
+        self, network: RunningNetwork, ends: tuple[SAEClient, SAEClient], acknowledged: dict[str, bytes]
+    ):
         super().__init__(daemon=True)
         self.master, self.slave = ends
         self.acknowledged = acknowledged

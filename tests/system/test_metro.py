@@ -7,6 +7,7 @@ import subprocess
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_key_comes_with_its_route(metro: RunningNetwork, pair: dict[str, Path]
     start, end = sites_of(pair)
     assert report["route"][0] == start and report["route"][-1] == end
     neighbours = {frozenset((hop.a, hop.b)) for hop in network.hops.values()}
-    steps = zip(report["route"], report["route"][1:], strict=False)
+    steps = pairwise(report["route"])
     assert all(frozenset(step) in neighbours for step in steps)
     assert report["hops"] == len(report["route"]) - 1
     assert report["simulated"] is True and 0 < report["epsilon"] < 1e-6
@@ -89,7 +90,9 @@ def test_curl_gets_the_same_key(metro: RunningNetwork, pair: dict[str, Path]) ->
 
     start, end = sites_of(pair)
     at_master = curl(start, "alice-app", "/api/v1/keys/bob-app/enc_keys")["keys"][0]
-    at_slave = curl(end, "bob-app", f"/api/v1/keys/alice-app/dec_keys?key_ID={at_master['key_ID']}")["keys"][0]
+    at_slave = curl(end, "bob-app", f"/api/v1/keys/alice-app/dec_keys?key_ID={at_master['key_ID']}")["keys"][
+        0
+    ]
     assert at_slave == at_master
 
 
@@ -133,7 +136,9 @@ def test_a_second_start_on_the_same_directory_is_refused_in_one_line(metro: Runn
 
 
 def test_a_port_in_use_is_named_in_one_line(metro: RunningNetwork, tmp_path: Path) -> None:
-    done = run("up", "--scenario", "metro", "--data-dir", tmp_path / "x", "--port-base", metro.port_base, expect=2)
+    done = run(
+        "up", "--scenario", "metro", "--data-dir", tmp_path / "x", "--port-base", metro.port_base, expect=2
+    )
     assert "--port-base" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -155,6 +155,23 @@ def report_of(exchange: Exchange, args: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
+def folded(route: list[str]) -> list[str]:
+    """Put the trusted nodes that the span rule has set on long links into a count, for a reader.
+
+    >>> folded(["pt-lisbon", "pt-lisbon--pt-evora.tn1", "pt-evora"])
+    ['pt-lisbon', '(1)', 'pt-evora']
+    """
+    stops: list[str] = []
+    for site in route:
+        if ".tn" not in site:
+            stops.append(site)
+        elif stops and stops[-1].startswith("("):
+            stops[-1] = f"({int(stops[-1][1:-1]) + 1})"
+        else:
+            stops.append("(1)")
+    return stops
+
+
 def as_text(report: dict[str, Any]) -> str:
     """Return the report for a reader."""
     timings = report["timings"]
@@ -166,8 +183,8 @@ def as_text(report: dict[str, Any]) -> str:
     ]
     if report["route"]:
         lines += [
-            f"route     {' > '.join(report['route'])}",
-            f"hops      {report['hops']}",
+            f"route     {' > '.join(folded(report['route']))}",
+            f"hops      {report['hops']}; (n) stands for n trusted nodes on one long link",
             f"epsilon   {report['epsilon']:.3g}",
             f"photons   {'simulated' if report['simulated'] else 'real'}",
         ]
