@@ -15,8 +15,10 @@ help:
 	@echo "make up      Europe's network, live on this machine (ARGS='--port-base 15000' ...)"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make lint    ruff, mypy, import contracts"
-	@echo "make bench   benchmarks, side by side"
+	@echo "make check   the same as make lint"
+	@echo "make bench   benchmarks, side by side (ARGS=--json for one document each)"
 	@echo "make docs    the documentation as a site in site/"
+	@echo "make clean   everything that was built; data directories stay"
 
 setup: .venv/.stamp-run
 setup-dev: .venv/.stamp-dev
@@ -49,15 +51,21 @@ check: lint
 test: lint browser
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-# The tests use real components: a browser and curl. As root they are installed, else the test says what to do.
+# The tests use a real browser and a real curl. Where they are missing and we may install them, we do.
 browser:
-	@command -v chromium >/dev/null && command -v curl >/dev/null || \
-	{ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
-	  then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium curl >/dev/null; \
-	  else echo "the tests need chromium and curl: sudo apt-get install chromium curl" >&2; fi; }
+	@command -v chromium >/dev/null && command -v curl >/dev/null && exit 0; \
+	sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
+	  echo "installing the Debian packages chromium and curl, which the tests use"; \
+	  $$sudo apt-get update -qq && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium curl >/dev/null; \
+	else \
+	  echo "make test needs chromium and curl: install them (sudo apt-get install chromium curl), then try again" >&2; \
+	  exit 1; \
+	fi
 
 bench: setup-dev
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/[!_]*.py; do $(BIN)/python $$script $(ARGS); done
 
 docs: setup-dev
 	$(UV) sync --frozen --inexact --quiet --group docs
