@@ -138,9 +138,10 @@ class HopBook:
         for site, added_bytes in stored.items():
             line.stock_bytes[site] += added_bytes
 
-    def give_up_block(self, link_id: LinkId) -> None:
-        """Forget a block that never came back (a worker died); nothing of it was stored."""
-        self.lines[link_id].distilling_since_s = None
+    def give_up_block(self, link_id: LinkId, not_before_s: float) -> None:
+        """Forget a block that gave nothing to store; the hop lets others go first until then."""
+        line = self.lines[link_id]
+        line.distilling_since_s, line.not_before_s = None, not_before_s
 
     def spent(self, spends: Iterable[tuple[LinkId, SiteId, int]]) -> None:
         """Subtract link key that relays have used up."""

@@ -70,10 +70,10 @@ def share(transaction: StoreTransaction, hop: Hop) -> None:
 
 
 def hop_stocks(transaction: StoreTransaction, network: Network) -> dict[tuple[LinkId, SiteId], int]:
-    """Return what is in stock on every hop and direction, in bytes, as the end ``a`` sees it."""
+    """Return what is in stock on every hop and direction, in bytes, as the end that may spend it sees it."""
     return {
         (hop.link_id, initiator): transaction.stock_bytes(
-            kme_of_site(hop.a), link_stream(hop.link_id, initiator)
+            kme_of_site(initiator), link_stream(hop.link_id, initiator)
         )
         for hop in network.hops.values()
         for initiator in (hop.a, hop.b)

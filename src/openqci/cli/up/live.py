@@ -43,14 +43,13 @@ from openqci.services.data_directory import DataDirectory
 from openqci.services.kme import KmeService
 from openqci.services.kme_server import KMEEndpoint, KMEServer, bind_all
 from openqci.services.pki import CertificateAuthority
-from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.services.sqlite_store import SqliteKeyStore, StoreUnavailable
 from openqci.twin.hops import HopBook
 
 log = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 5.0
-DIRECTORY_LOOK_S = 1.0
-CLOCK_KEPT_EVERY_S = 10.0
+DIRECTORY_LOOK_S = 2.0
 CONSOLE_STOP_S = 1
 
 
@@ -148,9 +147,11 @@ class LiveNetwork:
         for part in self._moving or ():
             await part.close()
         self.workers.close()
-        if hasattr(self, "clock"):
-            await self.store.run(lambda transaction: keep_clock(transaction, self.clock.now_s()))
-        await asyncio.to_thread(self.store.close)
+        try:
+            if self._moving is not None:
+                await self._note_clock()
+        finally:
+            await asyncio.to_thread(self.store.close)
         self.progress("stopped; all keys are kept")
 
     def _enrol_scenario(self) -> None:
@@ -188,7 +189,7 @@ class LiveNetwork:
         )
         service.on_demand = end_to_end.demand
         self._moving = (production, end_to_end)
-        parts = (production.run(), end_to_end.run(), self._watch_directory(), self._keep_clock())
+        parts = (production.run(), end_to_end.run(), self._watch_directory())
         self._tasks += [asyncio.create_task(part) for part in parts]
         for task in self._tasks:
             task.add_done_callback(stop_loudly)
@@ -233,18 +234,19 @@ class LiveNetwork:
             self.load.start()
 
     async def _watch_directory(self) -> None:
-        """Learn of SAEs that ``openqci sae enrol`` adds while the network runs."""
+        """Learn of SAEs that ``openqci sae enrol`` adds while the network runs; remember the time."""
         while True:
-            by_site: dict[SiteId, list[str]] = {}
-            for record in await self.store.run(all_saes):
-                by_site.setdefault(record.site_id, []).append(record.sae_id)
-            self.saes = by_site
+            try:
+                records = await self.store.run(all_saes)
+                await self._note_clock()
+            except StoreUnavailable as error:
+                log.error("the directory of SAEs cannot be read now: %s", error)
+            else:
+                self.saes = by_site(records)
             await asyncio.sleep(DIRECTORY_LOOK_S)
 
-    async def _keep_clock(self) -> None:
-        while True:
-            await asyncio.sleep(CLOCK_KEPT_EVERY_S)
-            await self.store.run(lambda transaction: keep_clock(transaction, self.clock.now_s()))
+    async def _note_clock(self) -> None:
+        await self.store.run(lambda transaction: keep_clock(transaction, self.clock.now_s()))
 
     async def _tell_progress(self, figures: NetworkFigures) -> None:
         """Say how commissioning goes until every hop that can has key."""
@@ -262,6 +264,14 @@ class LiveNetwork:
 def all_saes(transaction: StoreTransaction) -> list[SaeRecord]:
     """Return every enrolled SAE."""
     return list(SaeDirectory(transaction).saes())
+
+
+def by_site(records: list[SaeRecord]) -> dict[SiteId, list[str]]:
+    """Return the SAE IDs at each site."""
+    saes: dict[SiteId, list[str]] = {}
+    for record in records:
+        saes.setdefault(record.site_id, []).append(record.sae_id)
+    return saes
 
 
 class ConsoleServer:

@@ -16,7 +16,7 @@ import msgspec
 
 from openqci.cli.up.clock import SimulatedClock
 from openqci.cli.up.workers import BlockWorkers
-from openqci.core.errors import KeyUnavailable
+from openqci.core.errors import KeyUnavailable, OpenQCIError
 from openqci.core.identifiers import (
     KmeId,
     LinkId,
@@ -96,23 +96,28 @@ class Production:
 
     async def _make_block(self, link_id: LinkId, number: int) -> None:
         began_s = self.clock.now_s()
+        kept = False
         try:
-            try:
-                order = await self._order(link_id, number)
-                outcome = await self.workers.distil(order)
-            finally:
-                self._at_work.release()
+            outcome = await self._distil(link_id, number)
             # Light takes its time: the block's detections are complete only when the exchange has lasted
             # as long as the physics says, however fast the computation was.
             await self.clock.wait_until(began_s + outcome.duration_s)
             await self._keep(outcome)
+            kept = True
         except KeyUnavailable:
             log.error("link %s has no authentication key left and stands still", link_id)
             self.book.lines[link_id].standing_still = "no authentication key left"
-            self.book.give_up_block(link_id)
-        except BrokenProcessPool:
-            log.warning("a worker process died while it made key of link %s; the block is lost", link_id)
-            self.book.give_up_block(link_id)
+        except (BrokenProcessPool, OpenQCIError) as error:
+            log.warning("link %s lost a block: %s", link_id, error)
+        finally:
+            if not kept:
+                self.book.give_up_block(link_id, self.clock.now_s() + RETRY_AFTER_ABORT_S)
+
+    async def _distil(self, link_id: LinkId, number: int) -> BlockOutcome:
+        try:
+            return await self.workers.distil(await self._order(link_id, number))
+        finally:
+            self._at_work.release()
 
     async def _order(self, link_id: LinkId, number: int) -> BlockOrder:
         """Spend the block's authentication key at both ends and write the order."""

@@ -11,6 +11,7 @@ from typing import Any
 from openqci.cli.up.clock import SimulatedClock
 from openqci.cli.up.relay_run import RelayDone, RelayFailed, new_order, run_relay
 from openqci.control import PairDemand, Route, Router, affordable_bytes, batch_bytes
+from openqci.core.errors import OpenQCIError
 from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site, link_stream
 from openqci.delivery import SaeDirectory, stock_bytes
 from openqci.keystore.ports import KmeView, StoreTransaction
@@ -22,11 +23,12 @@ from openqci.twin.hops import RATE_WINDOW_S, HopBook, HopState
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
+LOOK_AGAIN_S = 2.0
 RELAYS_AT_ONCE_MAX = 8
 ROUTE_KEPT_S = 5.0
 """A pair that waits for its route's hops keeps that route for so long, so that production can follow it."""
 
-PAIRS_MAX = 20_000
+PAIRS_MAX = 5_000
 ROUTES_SHOWN = 8
 KEY_BYTES = 32
 
@@ -110,7 +112,12 @@ class EndToEnd:
     async def run(self) -> None:
         """Serve demand until cancelled."""
         while True:
-            await self._look()
+            try:
+                await self._look()
+            except OpenQCIError as error:
+                # A full disk, say: what is there is still served, and the next look may succeed.
+                log.error("stocks cannot be looked after now: %s", error)
+                await asyncio.sleep(LOOK_AGAIN_S)
             self._wake.clear()
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
@@ -219,10 +226,10 @@ class EndToEnd:
         spent_bytes = hop_bytes(key_bytes)
         try:
             done = await run_relay(self.store, order)
-        except RelayFailed as error:
+        except (RelayFailed, OpenQCIError) as error:
             log.warning("relay from %s to %s failed: %s", pair.start, pair.end, error)
-            await self._read_hops(route)
             pair.route = None
+            await self._read_hops(route)
         else:
             self._book_relay(done)
             pair.waiting_bytes = 0
