@@ -124,12 +124,13 @@ def check_order(order: RelayOrder) -> None:
     """
     if not RELAY_ID.fullmatch(order.relay_id):
         raise PeerMisbehaved("a relay ID has 32 hexadecimal digits in lower case")
+    names = order.route + order.links
     for sound, expected in (
         (1 <= len(order.links) <= HOPS_MAX, f"1 to {HOPS_MAX} links, not {len(order.links)}"),
         (len(order.route) == len(order.links) + 1, f"one node more than links, not {len(order.route)}"),
         (len(set(order.route)) == len(order.route), "a route that visits no node twice"),
-        (all(order.route) and all(order.links), "names that are not empty"),
-        (not any("/" in name for name in order.route + order.links), "names without a slash"),
+        ("" not in names, "names that are not empty"),
+        ("/" not in "".join(names), "names without a slash"),
         (1 <= order.key_bytes <= KEY_BYTES_MAX, f"1 to {KEY_BYTES_MAX} key bytes, not {order.key_bytes}"),
         (0 <= order.batch_tag < 1 << BATCH_TAG_BITS, f"a batch tag of {BATCH_TAG_BITS} bits"),
         (_same_way(order, order.provenance), "a provenance that names the same way"),
