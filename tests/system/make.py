@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from openqci.services.sae_client import SAEClient
+from openqci.services.sae_client import Answer, SAEClient
 
 OPENQCI = Path(sys.executable).with_name("openqci")
 
@@ -106,6 +106,16 @@ class RunningNetwork:
     def console(self, path: str) -> Any:
         with urlopen(self.ready["console_url"].rstrip("/") + path, timeout=10) as answer:
             return json.load(answer)
+
+
+def keys_in_time(client: SAEClient, slave: str, number: int, timeout_s: float = 90) -> Answer:
+    """Ask as master until there is key, as an application does that honours 503."""
+    deadline_s = time.monotonic() + timeout_s
+    while (answer := client.enc_keys(slave, number=number)).status == 503:
+        assert time.monotonic() < deadline_s, answer.message
+        time.sleep(0.2)
+    assert answer.status == 200, answer.message
+    return answer
 
 
 def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
