@@ -19,6 +19,9 @@ from openqci.crypto.sealing import Sealer
 SEGMENT_BYTES = 2048
 """Longest run of bytes sealed together: spending a few bytes seals at most this many again."""
 
+SEGMENTS_MAX = 1 << 20
+"""Most segments of a stream that are listed: 2 GiB of key."""
+
 RUNS_SEARCHED = 1024
 """How many segments ``take_next`` looks through for a contiguous run before it gives up."""
 
@@ -128,6 +131,11 @@ class KeyLedger:
         row = self._rows.stream(kme, stream)
         return row.stock if row else 0
 
+    def ranges(self, kme: KmeId, stream: StreamId) -> list[tuple[int, int]]:
+        """Return (offset, length) in bytes of the runs of the stream that are there, in order."""
+        row = self._rows.stream(kme, stream)
+        return joined(self._rows.first(row.number, SEGMENTS_MAX)) if row else []
+
     def streams(self, kme: KmeId, prefix: str = "") -> Iterator[tuple[StreamId, int]]:
         """Return (stream, stock in bytes) of the KME's streams whose name starts with ``prefix``."""
         return self._rows.streams(kme, prefix)
@@ -162,6 +170,21 @@ class KeyLedger:
                     self._add(kme, stream, number, segment.start + cut_to, right)
             with clear[cut_from:cut_to] as inside:
                 return bytes(inside)
+
+
+def joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join neighbouring (start, length) segments into runs.
+
+    >>> joined([(0, 10), (10, 5), (20, 10)])
+    [(0, 15), (20, 10)]
+    """
+    runs: list[tuple[int, int]] = []
+    for start, length in segments:
+        if runs and sum(runs[-1]) == start:
+            runs[-1] = (runs[-1][0], runs[-1][1] + length)
+        else:
+            runs.append((start, length))
+    return runs
 
 
 def first_run(segments: Sequence[tuple[int, int]], length_bytes: int) -> int | None:

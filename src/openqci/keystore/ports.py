@@ -25,6 +25,9 @@ class StoreTransaction(Protocol):
     def stock_bytes(self, kme: KmeId, stream: StreamId) -> int:
         """Return how many bytes of the stream are there; 0 for an unknown stream."""
 
+    def ranges(self, kme: KmeId, stream: StreamId) -> list[tuple[int, int]]:
+        """Return (offset, length) in bytes of the runs of the stream that are there, in order."""
+
     def streams(self, kme: KmeId, prefix: str = "") -> Iterator[tuple[StreamId, int]]:
         """Return (stream, stock in bytes) of the KME's streams whose name starts with ``prefix``."""
 
@@ -62,6 +65,9 @@ class KmeView:
 
     def stock_bytes(self, stream: StreamId) -> int:
         return self._transaction.stock_bytes(self.kme, stream)
+
+    def ranges(self, stream: StreamId) -> list[tuple[int, int]]:
+        return self._transaction.ranges(self.kme, stream)
 
     def streams(self, prefix: str = "") -> Iterator[tuple[StreamId, int]]:
         return self._transaction.streams(self.kme, prefix)

@@ -16,7 +16,8 @@ from typing import TypeVar
 from openqci.cli.up.production import NETWORK
 from openqci.core.identifiers import LinkId, SiteId, authentication_stream, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
-from openqci.keystore.ports import StoreTransaction
+from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.keystore.reconcile import destroy_surplus
 from openqci.network import Hop, Network
 from openqci.services.data_directory import DataDirectory
 from openqci.services.sqlite_store import SqliteKeyStore
@@ -78,6 +79,23 @@ def hop_stocks(transaction: StoreTransaction, network: Network) -> dict[tuple[Li
         for hop in network.hops.values()
         for initiator in (hop.a, hop.b)
     }
+
+
+def reconcile_ends(transaction: StoreTransaction, network: Network) -> int:
+    """After a crash: destroy link key that only one end of a hop still has; return how many bytes.
+
+    Ends whose stocks are equal are taken to agree: a spend takes the same number of bytes at both, so that
+    an interrupted one leaves them different.
+    """
+    destroyed = 0
+    for hop in network.hops.values():
+        ends = [KmeView(transaction, kme_of_site(site)) for site in (hop.a, hop.b)]
+        for stream in (link_stream(hop.link_id, hop.a), link_stream(hop.link_id, hop.b)):
+            if ends[0].stock_bytes(stream) != ends[1].stock_bytes(stream):
+                ranges = [end.ranges(stream) for end in ends]
+                destroyed += destroy_surplus(ends[0], stream, ranges[1])
+                destroyed += destroy_surplus(ends[1], stream, ranges[0])
+    return destroyed
 
 
 def clock_start_s(transaction: StoreTransaction) -> float:

@@ -23,6 +23,7 @@ from openqci.cli.up.commission import (
     kme_urls,
     open_store,
     ready_document,
+    reconcile_ends,
     share_authentication_keys,
     write_atomically,
 )
@@ -120,6 +121,9 @@ class LiveNetwork:
         settled = await self.store.run(settle_pending)
         if settled:
             progress(f"destroyed {settled} batches whose relay was cut off by the last stop")
+        lost_bytes = await self.store.run(lambda transaction: reconcile_ends(transaction, network))
+        if lost_bytes:
+            progress(f"destroyed {lost_bytes} bytes of link key that one end of a hop had lost")
         await asyncio.to_thread(share_authentication_keys, self.store, network, progress)
         await asyncio.to_thread(self._enrol_scenario)
         book = await self._open_book()
