@@ -98,7 +98,8 @@ class KeyLedger:
         invariant(offset_bytes >= 0 and length_bytes > 0, "a range of key has a place and a length")
         end = offset_bytes + length_bytes
         row = self._rows.stream(kme, stream)
-        segments = self._rows.overlapping(row.number, offset_bytes, end) if row else ()
+        # Beyond the stream's end there never was a byte; rows of the next stream begin there in SQLite.
+        segments = self._rows.overlapping(row.number, offset_bytes, end) if row and end <= row.end else ()
         there = sum(min(end, segment.end) - max(offset_bytes, segment.start) for segment in segments)
         if row is None or there != length_bytes:
             raise KeyUnavailable(

@@ -35,7 +35,10 @@ class HopState(IntEnum):
 
 
 class HopFigures(msgspec.Struct):
-    """What a hop has made since it was commissioned; kept in the store, without any key material."""
+    """What a hop has made since it was commissioned; kept in the store, without any key material.
+
+    ``block_ends`` says, per initiator, at which offset of the stream each block in stock ends.
+    """
 
     blocks: int = 0
     blocks_aborted: int = 0
@@ -48,6 +51,7 @@ class HopFigures(msgspec.Struct):
     proof_id: str = ""
     last_block: dict[str, float | int | str] = {}
     last_aborted: str = ""
+    block_ends: dict[SiteId, list[int]] = {}
 
 
 @dataclass
@@ -142,6 +146,17 @@ class HopBook:
         """Forget a block that gave nothing to store; the hop lets others go first until then."""
         line = self.lines[link_id]
         line.distilling_since_s, line.not_before_s = None, not_before_s
+
+    def epsilon_of_next(self, link_id: LinkId, initiator: SiteId, length_bytes: int) -> float:
+        """Return the summed epsilon of the blocks that the next bytes of a direction come from."""
+        line = self.lines[link_id]
+        ends = line.figures.block_ends.get(initiator, [])
+        if not ends:
+            return line.figures.epsilon
+        start = ends[-1] - line.stock_bytes[initiator]
+        earlier = sum(end <= start for end in ends)
+        before_last = sum(end < start + length_bytes for end in ends)
+        return line.figures.epsilon * (min(before_last, len(ends) - 1) - earlier + 1)
 
     def spent(self, spends: Iterable[tuple[LinkId, SiteId, int]]) -> None:
         """Subtract link key that relays have used up."""

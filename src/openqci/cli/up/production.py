@@ -157,28 +157,39 @@ def keep_block(
     transaction: StoreTransaction, hop: Hop, outcome: BlockOutcome, figures: HopFigures
 ) -> dict[SiteId, int]:
     """Store a block's key at both ends and the hop's new figures; return the bytes added per initiator."""
-    ends = {site: KmeView(transaction, kme_of_site(site)) for site in (hop.a, hop.b)}
-    body = msgspec.json.encode(figures)
-    transaction.put_record(NETWORK, HOP_FIGURES, hop.link_id, body)
-    if outcome.aborted:
-        return {}
-    length_bytes = len(outcome.key_a)
-    authentication = authentication_stream(hop.link_id)
-    refill = min(length_bytes, max(0, AUTHENTICATION_STOCK_BYTES - ends[hop.a].stock_bytes(authentication)))
-    stock = [ends[hop.a].stock_bytes(link_stream(hop.link_id, site)) for site in (hop.a, hop.b)]
-    to_a, to_b = split_by_initiator(length_bytes - refill, *stock)
-    for site, key_bytes in ((hop.a, outcome.key_a), (hop.b, outcome.key_b)):
-        with SecretBytes(key_bytes) as key:
-            append_part(ends[site], authentication, key, refill)
-            append_part(ends[site], link_stream(hop.link_id, hop.a), key, to_a)
-            append_part(ends[site], link_stream(hop.link_id, hop.b), key, to_b)
-    return {hop.a: to_a, hop.b: to_b}
+    added: dict[SiteId, int] = {}
+    if not outcome.aborted:
+        ends = {site: KmeView(transaction, kme_of_site(site)) for site in (hop.a, hop.b)}
+        authentication = authentication_stream(hop.link_id)
+        lacking = max(0, AUTHENTICATION_STOCK_BYTES - ends[hop.a].stock_bytes(authentication))
+        refill = min(len(outcome.key_a), lacking)
+        stock = {site: ends[site].stock_bytes(link_stream(hop.link_id, site)) for site in ends}
+        shares = split_by_initiator(len(outcome.key_a) - refill, stock[hop.a], stock[hop.b])
+        added = dict(zip((hop.a, hop.b), shares, strict=True))
+        for site, key_bytes in ((hop.a, outcome.key_a), (hop.b, outcome.key_b)):
+            with SecretBytes(key_bytes) as key:
+                append_part(ends[site], authentication, key, refill)
+                for initiator, share in added.items():
+                    end = append_part(ends[site], link_stream(hop.link_id, initiator), key, share)
+                    if end is not None and site == initiator:
+                        note_block_end(figures, initiator, end, stock[initiator] + share)
+    transaction.put_record(NETWORK, HOP_FIGURES, hop.link_id, msgspec.json.encode(figures))
+    return added
 
 
-def append_part(view: KmeView, stream: StreamId, key: SecretBytes, length_bytes: int) -> None:
-    if length_bytes:
-        with key.take(length_bytes) as part:
-            view.append(stream, part)
+def note_block_end(figures: HopFigures, initiator: SiteId, end: int, stock_bytes: int) -> None:
+    """Add where a block ends in a stream; forget the blocks that are spent."""
+    kept = [earlier for earlier in figures.block_ends.get(initiator, []) if earlier > end - stock_bytes]
+    figures.block_ends = {**figures.block_ends, initiator: [*kept, end]}
+
+
+def append_part(view: KmeView, stream: StreamId, key: SecretBytes, length_bytes: int) -> int | None:
+    """Move the first bytes of a key to the end of a stream; return where they end there, None for none."""
+    if not length_bytes:
+        return None
+    with key.take(length_bytes) as part:
+        stored = view.append(stream, part)
+    return stored.offset_bytes + stored.length_bytes
 
 
 def photon_seed(seed: int | None, link_id: LinkId, number: int) -> int:

@@ -49,16 +49,28 @@ class RelayDone:
     took_s: float
 
 
-def new_order(book: HopBook, route: Route, master: SaeId, slave: SaeId, key_bytes: int) -> RelayOrder:
-    """Write the order of a relay along a route, with the provenance that its key will carry."""
+def new_order(
+    book: HopBook,
+    route: Route,
+    master: SaeId,
+    slave: SaeId,
+    key_bytes: int,
+    reserved: Callable[[LinkId, SiteId], int],
+) -> RelayOrder:
+    """Write the order of a relay along a route, with the provenance that its key will carry.
+
+    ``reserved`` says how much of a hop's direction is spoken for, this relay included: its range lies
+    somewhere in there, and the epsilons of all blocks in there are summed (never too small, invariant I7).
+    """
     figures = [book.lines[link_id].figures for link_id in route.links]
+    hops = list(zip(route.links, route.sites, strict=False))
     provenance = Provenance(
         route=tuple(route.sites),
         links=tuple(route.links),
         hops=len(route.links),
         protocols=("decoy-state BB84",),
         proofs=tuple(sorted({line.proof_id for line in figures})),
-        epsilon=sum(line.epsilon for line in figures),
+        epsilon=sum(book.epsilon_of_next(link, site, reserved(link, site)) for link, site in hops),
         form="hop-by-hop one-time pad",
         simulated=True,
         made_at_s=time.time(),
@@ -95,11 +107,10 @@ async def run_relay(store: SqliteKeyStore, order: RelayOrder) -> RelayDone:
             store, order.route[0], partial(depart, origin=origin, confirmation=confirmation, spends=spends)
         )
     except (KeyUnavailable, PeerMisbehaved) as error:
-        origin.abort()
         raise RelayFailed(str(error)) from error
-    except RelayFailed:
+    finally:
+        # However it ended, by a full disk or by being stopped: what was not confirmed is wiped.
         origin.abort()
-        raise
     await at_node(store, order.route[-1], partial(release, relay_id=order.relay_id))
     return RelayDone(order, tuple(spends), time.monotonic() - began_s)
 
@@ -116,7 +127,9 @@ async def at_node(store: SqliteKeyStore, site: str, step: Callable[[KmeView], Re
 def accepted(answer: bytes | RelayRefused) -> bytes:
     """Return a node's message; a refusal, which has been made durable, ends the relay."""
     if isinstance(answer, RelayRefused):
-        log.error("relay %s refused at %s: %s", answer.relay_id, answer.site, answer.reason)
+        # A forged frame is for the security officer; a hop that ran dry is for the next try.
+        level = logging.ERROR if answer.forged else logging.INFO
+        log.log(level, "relay %s refused at %s: %s", answer.relay_id, answer.site, answer.reason)
         raise RelayFailed(answer.reason)
     return answer
 

@@ -215,14 +215,17 @@ class EndToEnd:
 
     def _available(self, link_id: LinkId, sender: SiteId) -> int:
         stock = self.book.lines[link_id].stock_bytes[sender]
-        return stock - self._reserved.get((link_id, sender), 0)
+        return stock - self._reserved_bytes(link_id, sender)
+
+    def _reserved_bytes(self, link_id: LinkId, sender: SiteId) -> int:
+        return self._reserved.get((link_id, sender), 0)
 
     def _reserve(self, route: Route, amount_bytes: int) -> None:
         for link, site in zip(route.links, route.sites, strict=False):
-            self._reserved[link, site] = self._reserved.get((link, site), 0) + amount_bytes
+            self._reserved[link, site] = self._reserved_bytes(link, site) + amount_bytes
 
     async def _relay(self, pair: Pair, route: Route, key_bytes: int) -> None:
-        order = new_order(self.book, route, pair.master, pair.slave, key_bytes)
+        order = new_order(self.book, route, pair.master, pair.slave, key_bytes, self._reserved_bytes)
         spent_bytes = hop_bytes(key_bytes)
         try:
             done = await run_relay(self.store, order)
