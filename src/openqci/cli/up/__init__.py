@@ -37,7 +37,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="fix the photons, for repeatable runs; makes the keys predictable",
     )
-    parser.add_argument("--workers", type=int, default=WORKERS, metavar="N", help="processes that distil key")
+    parser.add_argument(
+        "--workers", type=at_least_one, default=WORKERS, metavar="N", help="processes that distil key"
+    )
     parser.add_argument(
         "--ready-file", type=Path, metavar="FILE", help="write addresses here once all is ready"
     )
@@ -63,6 +65,14 @@ def port(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port; expected 1 to 65535")
+    return number
+
+
+def at_least_one(text: str) -> int:
+    """Read a count of processes."""
+    number = int(text)
+    if not 1 <= number <= 256:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; expected 1 to 256")
     return number
 
 

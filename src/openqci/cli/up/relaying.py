@@ -31,6 +31,8 @@ ROUTE_KEPT_S = 5.0
 PAIRS_MAX = 5_000
 ROUTES_SHOWN = 8
 KEY_BYTES = 32
+REFILL_BYTES_MIN = 256
+"""A stock that nobody waits for is not refilled in smaller pieces: each relay costs work on every hop."""
 
 EMPTY_HOP_COST = 8.0
 """What an empty hop costs beside a full one's 1: a detour of up to that many full hops is preferred."""
@@ -82,7 +84,9 @@ class EndToEnd:
         self._consumed: deque[tuple[float, int]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._sites: dict[SaeId, SiteId] = {}
+        self._sites = {sae.sae_id: sae.site for sae in network.saes.values()}
+        for flow in network.flows:
+            self.demand(flow.master, flow.slave, 0)
 
     def demand(self, master: SaeId, slave: SaeId, wanted_bytes: int) -> str | None:
         """Note that an application waits for key; return why it can never come, or None.
@@ -187,7 +191,8 @@ class EndToEnd:
         if route is None:
             return
         stocks = [self._available(link, site) for link, site in zip(route.links, route.sites, strict=False)]
-        key_bytes = affordable_bytes(wanted, pair.waiting_bytes, stocks, hop_bytes(0))
+        least = min(wanted, pair.waiting_bytes or REFILL_BYTES_MIN)
+        key_bytes = affordable_bytes(wanted, least, stocks, hop_bytes(0))
         if key_bytes and len(self._tasks) < RELAYS_AT_ONCE_MAX:
             pair.relaying = True
             self._reserve(route, hop_bytes(key_bytes))
@@ -195,8 +200,7 @@ class EndToEnd:
             task.add_done_callback(self._tasks.discard)
         elif not key_bytes:
             # What would do now; a full batch is for the time when the hops are full.
-            needed = hop_bytes(max(KEY_BYTES, min(pair.waiting_bytes, wanted)))
-            poor = [link for link, stock in zip(route.links, stocks, strict=True) if stock < needed]
+            poor = [link for link, stock in zip(route.links, stocks, strict=True) if stock < hop_bytes(least)]
             (shortage.waited_for if pair.waiting_bytes else shortage.short).update(poor)
 
     def _route(self, pair: Pair) -> Route | None:
