@@ -69,7 +69,7 @@ bench: setup-dev
 
 docs: setup-dev
 	$(UV) sync --frozen --inexact --quiet --group docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 clean:
