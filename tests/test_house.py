@@ -24,7 +24,7 @@ from openqci.twin.hops import HopBook
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "openqci").rglob("*.py"))
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 DOCUMENTS = [*PAGES, ROOT / "Makefile", ROOT / "mkdocs.yml", *(ROOT / ".github").rglob("*.yml")]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -252,6 +252,12 @@ def test_the_import_contracts_hold() -> None:
     done = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
+
+
+def test_every_benchmark_is_explained() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    for script in (ROOT / "benchmarks").glob("[!_]*.py"):
+        assert f"`{script.name}`" in text
 
 
 # Release
