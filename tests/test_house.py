@@ -5,6 +5,7 @@ import ast
 import doctest
 import importlib
 import importlib.metadata
+import os
 import pkgutil
 import re
 import shlex
@@ -96,7 +97,10 @@ def test_the_public_targets_are_there_and_none_is_taken_for_a_file() -> None:
 
 
 def test_make_up_runs_europe() -> None:
-    done = subprocess.run(["make", "-n", "up", "ARGS=--speed 2"], cwd=ROOT, capture_output=True, text=True)
+    # These tests may run under make themselves, whose own flags and level must not reach this call.
+    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    command = ["make", "-n", "--no-print-directory", "up", "ARGS=--speed 2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=outside)
     assert done.stdout.splitlines()[-1] == ".venv/bin/openqci up --scenario eu27 --speed 2"
 
 
