@@ -31,6 +31,7 @@ DOCUMENTS = [*PAGES, ROOT / "Makefile", ROOT / "mkdocs.yml", *(ROOT / ".github")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
+EXCERPT = re.compile(r"# [a-z0-9_/]+\.py\n")
 
 
 def name_of(path: Path) -> str:
@@ -220,7 +221,19 @@ def test_python_examples_of_the_documents_compile() -> None:
     blocks = [text for page in PAGES for kind, text in FENCE.findall(page.read_text()) if kind == "python"]
     assert blocks
     for block in blocks:
-        compile(block, "documentation", "exec")
+        if not EXCERPT.match(block):
+            compile(block, "documentation", "exec")
+
+
+def test_excerpts_in_the_documents_stand_so_in_the_source() -> None:
+    blocks = [text for page in PAGES for kind, text in FENCE.findall(page.read_text()) if kind == "python"]
+    excerpts = [block for block in blocks if EXCERPT.match(block)]
+    assert len(excerpts) >= 5
+    for block in excerpts:
+        first, *lines = [line.strip() for line in block.splitlines()]
+        source = [line.strip() for line in (ROOT / "src" / "openqci" / first[2:]).read_text().splitlines()]
+        for run in "\n".join(lines).split("\n...\n"):
+            assert f"\n{run}\n" in "\n".join(source), f"{first[2:]} has no longer: {run}"
 
 
 def test_the_scenario_of_the_how_to_is_good(tmp_path: Path) -> None:
