@@ -7,27 +7,27 @@ on either side is sealed anew. The end of a stream never goes back, so that an o
 (invariant I1). One mechanism serves link key, authentication key and the stocks of SAE pairs.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from openqci.core.errors import KeyUnavailable, invariant
 from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes, StoredRange
 from openqci.crypto.sealing import Sealer
 
-SEGMENT_BYTES = 2048
-"""Longest run of bytes sealed together: spending a few bytes seals at most this many again."""
+SEGMENT_BYTES = 1984
+"""Longest run of bytes sealed together: spending a few bytes seals at most this many again.
 
-SEGMENTS_MAX = 1 << 20
-"""Most segments of a stream that are listed: 2 GiB of key."""
+Two sealed segments fit a 4 KiB database page; with 2,048 bytes only one does, and the store and what each
+commit writes grow by half (docs/decisions/0001-key-streams-not-key-rows.md).
+"""
 
-RUNS_SEARCHED = 1024
-"""How many segments ``take_next`` looks through for a contiguous run before it gives up."""
+SEGMENTS_SEARCHED_MAX = 8192
+"""How many segments ``take_next`` looks through for a contiguous run before it gives up: some 20 ms."""
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """Sealed bytes ``[start, start + length)`` of a stream."""
 
     start: int
@@ -39,8 +39,7 @@ class Segment:
         return self.start + self.length
 
 
-@dataclass(frozen=True)
-class StreamRow:
+class StreamRow(NamedTuple):
     """A stream's row: its number, the offset after its last byte ever, and how many bytes are there."""
 
     number: int
@@ -57,11 +56,11 @@ class LedgerRows(Protocol):
     def put_stream(self, kme: KmeId, stream: StreamId, end: int, stock: int) -> StreamRow:
         """Write the stream's row, making it if needed."""
 
-    def overlapping(self, number: int, start: int, end: int) -> Sequence[Segment]:
-        """Return the segments that share a byte with ``[start, end)``, in order."""
+    def overlapping(self, number: int, start: int, end: int) -> Iterator[Segment]:
+        """Yield the segments that share a byte with ``[start, end)``, in order; reads what is asked for."""
 
-    def first(self, number: int, limit: int) -> Sequence[tuple[int, int]]:
-        """Return (start, length) of the first segments, in order, without their bytes."""
+    def extents(self, number: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, length) of all segments, in order, without their bytes."""
 
     def add(self, number: int, segment: Segment) -> None:
         """Write a segment."""
@@ -98,8 +97,9 @@ class KeyLedger:
         invariant(offset_bytes >= 0 and length_bytes > 0, "a range of key has a place and a length")
         end = offset_bytes + length_bytes
         row = self._rows.stream(kme, stream)
-        # Beyond the stream's end there never was a byte; rows of the next stream begin there in SQLite.
-        segments = self._rows.overlapping(row.number, offset_bytes, end) if row and end <= row.end else ()
+        # Offsets may come from a peer: what lies beyond the end of the stream is never looked up.
+        found = self._rows.overlapping(row.number, offset_bytes, min(end, row.end)) if row else ()
+        segments = list(found)
         there = sum(min(end, segment.end) - max(offset_bytes, segment.start) for segment in segments)
         if row is None or there != length_bytes:
             raise KeyUnavailable(
@@ -107,20 +107,21 @@ class KeyLedger:
                 wanted_bytes=length_bytes,
                 available_bytes=there,
             )
-        taken = SecretBytes(
-            b"".join(self._cut(kme, stream, row.number, segment, offset_bytes, end) for segment in segments)
-        )
-        invariant(len(taken) == length_bytes, "what is taken has the length that was asked for")
-        self._rows.put_stream(kme, stream, row.end, row.stock - length_bytes)
-        return taken
+        return self._spend(kme, stream, row, segments, offset_bytes, end)
 
     def take_next(self, kme: KmeId, stream: StreamId, length_bytes: int) -> tuple[int, SecretBytes]:
-        """Remove the first contiguous ``length_bytes`` that are there; return their offset and bytes."""
+        """Remove the first contiguous ``length_bytes`` that are there; return their offset and bytes.
+
+        KeyUnavailable if there are fewer, or no contiguous run as long within the first
+        ``SEGMENTS_SEARCHED_MAX`` segments.
+        """
+        invariant(length_bytes > 0, "a range of key has a length")
         row = self._rows.stream(kme, stream)
         if row is not None and row.stock >= length_bytes:
-            offset = first_run(self._rows.first(row.number, RUNS_SEARCHED), length_bytes)
-            if offset is not None:
-                return offset, self.take(kme, stream, offset, length_bytes)
+            held = islice(self._rows.overlapping(row.number, 0, row.end), SEGMENTS_SEARCHED_MAX)
+            if run := first_run(held, length_bytes):
+                offset = run[0].start
+                return offset, self._spend(kme, stream, row, run, offset, offset + length_bytes)
         raise KeyUnavailable(
             f"{kme} has not enough contiguous key in stream {stream}",
             wanted_bytes=length_bytes,
@@ -135,7 +136,7 @@ class KeyLedger:
     def ranges(self, kme: KmeId, stream: StreamId) -> list[tuple[int, int]]:
         """Return (offset, length) in bytes of the runs of the stream that are there, in order."""
         row = self._rows.stream(kme, stream)
-        return joined(self._rows.first(row.number, SEGMENTS_MAX)) if row else []
+        return joined(self._rows.extents(row.number)) if row else []
 
     def streams(self, kme: KmeId, prefix: str = "") -> Iterator[tuple[StreamId, int]]:
         """Return (stream, stock in bytes) of the KME's streams whose name starts with ``prefix``."""
@@ -153,16 +154,41 @@ class KeyLedger:
     def _add(self, kme: KmeId, stream: StreamId, number: int, start: int, clear: memoryview) -> None:
         self._rows.add(number, Segment(start, len(clear), self._sealer.seal(kme, stream, start, clear)))
 
+    def _spend(
+        self, kme: KmeId, stream: StreamId, row: StreamRow, segments: list[Segment], start: int, end: int
+    ) -> SecretBytes:
+        """Erase ``[start, end)``, which the segments cover, and return its bytes."""
+        taken = SecretBytes(bytes(end - start))
+        filled = 0
+        with memoryview(taken.reveal()) as room:
+            for segment in segments:
+                filled += self._cut(kme, stream, row.number, segment, start, end, room[filled:])
+        invariant(filled == end - start, "what is taken has the length that was asked for")
+        invariant(row.stock >= filled, "no stream holds less than nothing")
+        self._rows.put_stream(kme, stream, row.end, row.stock - filled)
+        return taken
+
     def _cut(
-        self, kme: KmeId, stream: StreamId, number: int, segment: Segment, start: int, end: int
-    ) -> bytes:
-        """Erase a segment, seal again what lies outside ``[start, end)``, return what lies inside."""
+        self,
+        kme: KmeId,
+        stream: StreamId,
+        number: int,
+        segment: Segment,
+        start: int,
+        end: int,
+        room: memoryview,
+    ) -> int:
+        """Erase a segment, seal again what lies outside ``[start, end)``, put what lies inside into ``room``.
+
+        Returns how many bytes that was.
+        """
+        cut_from, cut_to = max(0, start - segment.start), min(segment.length, end - segment.start)
         with (
+            room,
             self._sealer.open(kme, stream, segment.start, segment.length, segment.sealed) as opened,
             memoryview(opened.reveal()) as clear,
         ):
             self._rows.remove(number, segment.start)
-            cut_from, cut_to = max(0, start - segment.start), min(segment.length, end - segment.start)
             if cut_from > 0:
                 with clear[:cut_from] as left:
                     self._add(kme, stream, number, segment.start, left)
@@ -170,10 +196,11 @@ class KeyLedger:
                 with clear[cut_to:] as right:
                     self._add(kme, stream, number, segment.start + cut_to, right)
             with clear[cut_from:cut_to] as inside:
-                return bytes(inside)
+                room[: cut_to - cut_from] = inside
+        return cut_to - cut_from
 
 
-def joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def joined(segments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Join neighbouring (start, length) segments into runs.
 
     >>> joined([(0, 10), (10, 5), (20, 10)])
@@ -188,17 +215,18 @@ def joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return runs
 
 
-def first_run(segments: Sequence[tuple[int, int]], length_bytes: int) -> int | None:
-    """Return where the first contiguous run of at least ``length_bytes`` begins.
+def first_run(segments: Iterable[Segment], length_bytes: int) -> list[Segment]:
+    """Return the first neighbouring segments that hold ``length_bytes`` together, or none.
 
-    >>> first_run([(0, 10), (20, 10), (30, 10)], 15)
-    20
+    >>> [segment.start for segment in first_run([Segment(0, 10, b""), Segment(20, 10, b""),
+    ...                                          Segment(30, 10, b"")], 15)]
+    [20, 30]
     """
-    run_start, run_end = -1, -1
-    for start, length in segments:
-        if start != run_end:
-            run_start = start
-        run_end = start + length
-        if run_end - run_start >= length_bytes:
-            return run_start
-    return None
+    run: list[Segment] = []
+    for segment in segments:
+        if run and run[-1].end != segment.start:
+            run.clear()
+        run.append(segment)
+        if segment.end - run[0].start >= length_bytes:
+            return run
+    return []

@@ -3,9 +3,7 @@
 Nothing here survives the process; a network runs on ``openqci.services.sqlite_store``.
 """
 
-import bisect
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -34,13 +32,13 @@ class MemoryRows:
         self.named[kme, stream] = row
         return row
 
-    def overlapping(self, number: int, start: int, end: int) -> Sequence[Segment]:
+    def overlapping(self, number: int, start: int, end: int) -> Iterator[Segment]:
         held = self.segments.get(number, {})
-        return [held[key] for key in sorted(held) if held[key].start < end and held[key].end > start]
+        return iter([held[key] for key in sorted(held) if held[key].start < end and held[key].end > start])
 
-    def first(self, number: int, limit: int) -> Sequence[tuple[int, int]]:
+    def extents(self, number: int) -> Iterator[tuple[int, int]]:
         held = self.segments.get(number, {})
-        return [(key, held[key].length) for key in sorted(held)[:limit]]
+        return iter([(key, held[key].length) for key in sorted(held)])
 
     def add(self, number: int, segment: Segment) -> None:
         self.segments.setdefault(number, {})[segment.start] = segment
@@ -52,9 +50,16 @@ class MemoryRows:
         self.segments.pop(number, None)
 
     def streams(self, kme: KmeId, prefix: str) -> Iterator[tuple[StreamId, int]]:
-        for (owner, stream), row in sorted(self.named.items()):
-            if owner == kme and stream.startswith(prefix):
-                yield stream, row.stock
+        mine = sorted(name for owner, name in self.named if owner == kme and name.startswith(prefix))
+        return iter([(name, self.named[kme, name].stock) for name in mine])
+
+    def copied(self) -> "MemoryRows":
+        """Return the rows as they are now; rows themselves never change, only which there are."""
+        return MemoryRows(
+            dict(self.named),
+            {number: dict(held) for number, held in self.segments.items()},
+            {room: dict(held) for room, held in self.documents.items()},
+        )
 
 
 class MemoryTransaction(KeyLedger):
@@ -72,11 +77,7 @@ class MemoryTransaction(KeyLedger):
 
     def records(self, kme: KmeId, kind: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
         held = self._documents.get((kme, kind), {})
-        keys = sorted(held)
-        for key in keys[bisect.bisect_left(keys, prefix) :]:
-            if not key.startswith(prefix):
-                return
-            yield key, held[key]
+        return iter([(key, held[key]) for key in sorted(held) if key.startswith(prefix)])
 
     def drop_record(self, kme: KmeId, kind: str, key: str) -> bool:
         return self._documents.get((kme, kind), {}).pop(key, None) is not None
@@ -92,10 +93,10 @@ class MemoryKeyStore:
     def submit(self, work: Callable[[MemoryTransaction], Result]) -> "Future[Result]":
         """Run ``work`` in a transaction of its own; its result or exception is in the future."""
         future: Future[Result] = Future()
-        before = copy.deepcopy(self._rows)
+        before = self._rows.copied()
         try:
             future.set_result(work(MemoryTransaction(self._rows, self._sealer)))
-        except Exception as error:
+        except BaseException as error:
             self._rows = before
             future.set_exception(error)
         return future

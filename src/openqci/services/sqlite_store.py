@@ -2,34 +2,51 @@
 
 One thread owns the connection. It takes all works that are waiting, runs each inside a savepoint of one
 transaction, commits with ``synchronous=FULL``, and only then lets their results go. A work that raises
-undoes itself alone. Another process (``openqci sae enrol``) may write records to the same file.
+undoes itself alone. A group of works that only read costs no disk access, so reading has no verb of its own.
+
+Another process (``openqci sae enrol``) may open the same file and write *records*: the write-ahead log, a
+busy timeout and ``BEGIN IMMEDIATE`` keep the two apart. Streams have one writing process, the one that holds
+the data directory's lock; should another have written, what is cached here is forgotten.
 
 What erasing means here: spent bytes leave their row in the transaction that hands them out;
-``secure_delete`` overwrites the freed pages with zeros; the write-ahead log, which still holds the old
-sealed pages, is truncated at checkpoints (when idle and at close). What remains in a file system's or a
-disk's own copies is sealed under the key-encryption key: destroying the ``kek`` file destroys them all.
+``secure_delete`` overwrites what is freed inside the file with zeros; the write-ahead log, which still holds
+the old sealed pages, is truncated at checkpoints (every half minute and at close). File systems and disks
+may keep older copies of either file: they are sealed, and open to whoever holds them and the ``kek`` file
+too. Destroying ``kek`` destroys them all. What is not promised: that one spent key can be made unreadable in
+such a copy while the KEK lives; that needs a key per segment in hardware. Stream names, offsets, lengths and
+records are not secret and not sealed.
+
+If a commit fails (full disk, I/O error) every work of the group fails with :class:`StoreUnavailable`, and
+this process goes on as if it had not run. After a failed *flush* a crash may yet bring the group back, as in
+every database: then key was spent, or appended, that nobody was told of.
+
+Rules of the ledger: ``openqci.keystore.ledger``. Why ranges and not rows:
+``docs/decisions/0001-key-streams-not-key-rows.md``
 """
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from openqci.core.errors import ConfigurationError, Fault, OpenQCIError, invariant
+from openqci.core.errors import ConfigurationError, Fault, IntegrityError, OpenQCIError, invariant
 from openqci.core.identifiers import KmeId, StreamId
-from openqci.crypto.sealing import Sealer
+from openqci.core.keys import SecretBytes
+from openqci.crypto.sealing import KEK_BYTES, Sealer
 from openqci.keystore.ledger import SEGMENT_BYTES, KeyLedger, Segment, StreamRow
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4F514349  # "OQCI"
 
 WORKS_QUEUED_MAX = 20_000
@@ -40,10 +57,33 @@ GROUP_TIME_S_MAX = 0.02
 """A group is committed after this long even if more works wait, so that the first need not wait for all."""
 
 BUSY_TIMEOUT_S = 10.0
+"""Longest wait for another process that writes."""
+
+BUSY_LOOK_S = 0.002
+"""How often the writer looks whether the other process is done. SQLite's own waiting looks ten times a second
+in the end, which may miss every gap between the groups of a busy network."""
+
 CHECKPOINT_EVERY_S = 30.0
+CHECKPOINT_BUSY_MS = 100
+"""A checkpoint that would have to wait longer for another process's reading is left to the next time."""
+
+LOG_PAGES_MAX = 4000
+"""Pages of 4 KiB in the write-ahead log before a commit copies them into the file."""
+
+CACHE_KIB = 65_536
+STREAMS_CACHED_MAX = 65_536
+"""Stream rows kept in memory; the streams of spent batches pile up and must not."""
 
 START_BITS = 38
-"""A segment's row number is the stream's number and the start in one integer: ranges are row ranges."""
+"""A segment's row number is the stream's number and the start in one integer: ranges are row ranges.
+
+So a stream ends at 256 GiB (25 days at 1 Mbit/s, 70 years at 1 kbit/s), and a store holds 33 million streams.
+"""
+
+NUMBER_BITS = 63 - START_BITS
+
+NO_KME, KEK_CHECK = KmeId(""), StreamId("kek-check")
+"""Where the sealed zeros lie whose opening shows that the KEK is the one of this store."""
 
 SCHEMA = """
 CREATE TABLE stream (
@@ -54,6 +94,7 @@ CREATE TABLE segment (place INTEGER PRIMARY KEY, length INTEGER NOT NULL, sealed
 CREATE TABLE record (
     kme TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kme, kind, key)
 ) WITHOUT ROWID;
+CREATE TABLE kek_check (sealed BLOB NOT NULL);
 """
 
 Result = TypeVar("Result")
@@ -64,15 +105,35 @@ class StoreUnavailable(OpenQCIError):
 
 
 class SqliteRows:
-    """Rows of the ledger in SQLite. Stream rows are cached: this process alone writes them."""
+    """Rows of the ledger in SQLite. Stream rows are cached, and what a work changed of them can be undone."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._cache: dict[tuple[KmeId, StreamId], StreamRow] = {}
+        self._before: dict[tuple[KmeId, StreamId], StreamRow | None] = {}
 
-    def forget_cache(self) -> None:
-        """Drop what was cached, because a savepoint was rolled back."""
+    def keep(self) -> None:
+        """A work ended well: what it changed in the cache stays."""
+        self._before.clear()
+
+    def undo(self) -> None:
+        """A work was rolled back: bring back what was cached before it."""
+        for place, row in self._before.items():
+            if row is None:
+                self._cache.pop(place, None)
+            else:
+                self._cache[place] = row
+        self._before.clear()
+
+    def forget(self) -> None:
+        """Drop the cache: a group was rolled back, or another process has written."""
         self._cache.clear()
+        self._before.clear()
+
+    def shrink(self) -> None:
+        """Keep the cache within its bound; called between groups."""
+        if len(self._cache) > STREAMS_CACHED_MAX:
+            self._cache.clear()
 
     def stream(self, kme: KmeId, stream: StreamId) -> StreamRow | None:
         row = self._cache.get((kme, stream))
@@ -91,34 +152,39 @@ class SqliteRows:
             cursor = self._connection.execute(
                 "INSERT INTO stream (kme, name, end, stock) VALUES (?, ?, ?, ?)", (kme, stream, end, stock)
             )
-            number = cursor.lastrowid
-            invariant(number is not None, "an inserted row has a number")
-            row = StreamRow(int(number or 0), end, stock)
+            number = int(cursor.lastrowid or 0)
+            invariant(0 < number < 1 << NUMBER_BITS, "a stream's number fits its segments' row numbers")
+            row = StreamRow(number, end, stock)
         else:
             invariant(end >= old.end, "the end of a stream never goes back")
             row = StreamRow(old.number, end, stock)
             self._connection.execute(
                 "UPDATE stream SET end = ?, stock = ? WHERE number = ?", (end, stock, old.number)
             )
+        self._before.setdefault((kme, stream), old)
         self._cache[kme, stream] = row
         return row
 
-    def overlapping(self, number: int, start: int, end: int) -> Sequence[Segment]:
+    def overlapping(self, number: int, start: int, end: int) -> Iterator[Segment]:
         base = number << START_BITS
-        rows = self._connection.execute(
+        cursor = self._connection.execute(
             "SELECT place, length, sealed FROM segment WHERE place > ? AND place < ? ORDER BY place",
             (base + max(-1, start - SEGMENT_BYTES), base + end),
         )
-        segments = (Segment(place - base, length, sealed) for place, length, sealed in rows)
-        return [segment for segment in segments if segment.end > start]
+        try:
+            for place, length, sealed in cursor:
+                if place - base + length > start:
+                    yield Segment(place - base, length, sealed)
+        finally:
+            cursor.close()
 
-    def first(self, number: int, limit: int) -> Sequence[tuple[int, int]]:
+    def extents(self, number: int) -> Iterator[tuple[int, int]]:
         base = number << START_BITS
         rows = self._connection.execute(
-            "SELECT place - ?, length FROM segment WHERE place >= ? AND place < ? ORDER BY place LIMIT ?",
-            (base, base, base + (1 << START_BITS), limit),
+            "SELECT place - ?, length FROM segment WHERE place >= ? AND place < ? ORDER BY place",
+            (base, base, base + (1 << START_BITS)),
         )
-        return rows.fetchall()
+        return iter(rows.fetchall())
 
     def add(self, number: int, segment: Segment) -> None:
         invariant(segment.end < 1 << START_BITS, "a stream's offsets fit its row numbers")
@@ -180,21 +246,33 @@ class SqliteTransaction(KeyLedger):
 
 @dataclass
 class Work(Generic[Result]):
-    """One caller's work and where its result goes."""
+    """One caller's work, how it ended, and where that is told once it is durable."""
 
     run: Callable[[SqliteTransaction], Result]
     future: "Future[Result]"
+    result: Result | None = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell the caller how the work ended."""
+        if self.error is None:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+        else:
+            self.future.set_exception(self.error)
 
 
 class SqliteKeyStore:
     """A durable key store. Make one with :meth:`open`."""
 
-    def __init__(self, connection: sqlite3.Connection, kek: bytes) -> None:
+    def __init__(self, connection: sqlite3.Connection, sealer: Sealer) -> None:
         self._connection = connection
         self._rows = SqliteRows(connection)
-        self._transaction = SqliteTransaction(self._rows, Sealer(kek), connection)
+        self._transaction = SqliteTransaction(self._rows, sealer, connection)
         self._works: queue.Queue[Work[Any] | None] = queue.Queue(WORKS_QUEUED_MAX)
+        self._gate = threading.Lock()
         self._closing = False
+        self._last_seen = False
+        self._version_seen = -1
         self._thread = threading.Thread(target=self._serve, name="key-store", daemon=True)
         self._thread.start()
 
@@ -202,39 +280,27 @@ class SqliteKeyStore:
     def open(cls, path: Path, kek: bytes) -> Self:
         """Open the store at ``path``, making it if it is not there.
 
-        Raises ConfigurationError for a file that is no store, or of another version.
+        Raises ConfigurationError for a file that is no store, of another version, or sealed under another
+        KEK.
         """
-        try:
-            connection = sqlite3.connect(
-                path,
-                timeout=BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=64,
-            )
-            connection.execute("PRAGMA secure_delete = ON")
-            check_or_make_schema(connection, path)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            connection.execute("PRAGMA cache_size = -65536")
-        except sqlite3.Error as error:
-            raise ConfigurationError(
-                Fault(str(path), "", f"cannot be opened as a key store ({error}); is it another file?")
-            ) from error
-        return cls(connection, kek)
+        sealer = Sealer(kek)
+        return cls(connect(path, sealer), sealer)
 
     def submit(self, work: Callable[[SqliteTransaction], Result]) -> "Future[Result]":
-        """Queue ``work``; its future resolves when what it did is durable, or with what it raised."""
+        """Queue ``work``; its future resolves when what it did is durable, or with what it raised.
+
+        Raises StoreUnavailable at once if the store is closed or ``WORKS_QUEUED_MAX`` works wait already.
+        """
         future: Future[Result] = Future()
-        if self._closing:
-            raise StoreUnavailable("the key store is closed")
-        try:
-            self._works.put_nowait(Work(work, future))
-        except queue.Full:
-            raise StoreUnavailable(
-                f"the key store is overloaded: {WORKS_QUEUED_MAX} works are waiting"
-            ) from None
+        with self._gate:
+            if self._closing:
+                raise StoreUnavailable("the key store is closed")
+            try:
+                self._works.put_nowait(Work(work, future))
+            except queue.Full:
+                raise StoreUnavailable(
+                    f"the key store is overloaded: {WORKS_QUEUED_MAX} works are waiting"
+                ) from None
         return future
 
     async def run(self, work: Callable[[SqliteTransaction], Result]) -> Result:
@@ -243,105 +309,211 @@ class SqliteKeyStore:
 
     def close(self) -> None:
         """Do what is queued, truncate the log, close the file."""
-        if not self._closing:
-            self._closing = True
+        with self._gate:
+            first_call, self._closing = not self._closing, True
+        if first_call:
             self._works.put(None)
-            self._thread.join()
+        self._thread.join()
 
     def _serve(self) -> None:
-        last_checkpoint_s = time.monotonic()
-        open_for_work = True
-        while open_for_work:
+        try:
+            self._serve_until_closed()
+        finally:
+            self._refuse_rest()
+            self._connection.close()
+
+    def _serve_until_closed(self) -> None:
+        checkpointed_s = time.monotonic()
+        while not self._last_seen:
             try:
                 first = self._works.get(timeout=CHECKPOINT_EVERY_S)
             except queue.Empty:
-                first = None
-                last_checkpoint_s = -CHECKPOINT_EVERY_S
+                pass
             else:
-                open_for_work = first is not None
-            if first is not None:
-                open_for_work = self._commit_group(first)
-            if time.monotonic() - last_checkpoint_s > CHECKPOINT_EVERY_S:
+                self._commit_group(first)
+            if time.monotonic() - checkpointed_s >= CHECKPOINT_EVERY_S:
                 self._checkpoint()
-                last_checkpoint_s = time.monotonic()
+                checkpointed_s = time.monotonic()
         self._checkpoint()
-        self._connection.close()
 
-    def _commit_group(self, first: Work[Any]) -> bool:
-        """Run the waiting works in one transaction and commit it; return False when told to close."""
-        done: list[tuple[Work[Any], Any]] = []
-        go_on = True
-        work: Work[Any] | None = first
+    def _refuse_rest(self) -> None:
+        """Let nobody wait for ever, should the writer have ended by a fault of its own."""
+        with self._gate:
+            self._closing = True
+        while not self._works.empty():
+            work = self._works.get_nowait()
+            if work is not None and work.future.set_running_or_notify_cancel():
+                work.future.set_exception(StoreUnavailable("the key store has stopped; see its log"))
+
+    def _commit_group(self, first: Work[Any] | None) -> None:
+        """Run the waiting works in one transaction, commit it, then tell their callers."""
+        group: list[Work[Any]] = []
+        waiting = self._waiting(first)
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            group_ends_s = time.monotonic() + GROUP_TIME_S_MAX
-            while work is not None:
-                self._run_one(work, done)
-                if len(done) >= WORKS_PER_COMMIT_MAX or time.monotonic() > group_ends_s:
-                    break
-                try:
-                    work = self._works.get_nowait()
-                except queue.Empty:
-                    break
-                go_on = work is not None
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._undo_group([waiting for waiting, _ in done] + ([work] if work else []), error)
-            return go_on
-        for finished, result in done:
-            finished.future.set_result(result)
-        return go_on
+            for work in waiting:
+                group.append(work)
+                if len(group) == 1:
+                    self._begin()
+                self._run_one(work)
+            if group:
+                self._connection.execute("COMMIT")
+        except (sqlite3.Error, OpenQCIError) as error:
+            self._undo_group(error)
+            failure = StoreUnavailable(f"the key store could not commit ({error}); nothing of it happened")
+            for work in group:
+                work.error = failure
+        for work in group:
+            work.settle()
+        self._rows.shrink()
 
-    def _run_one(self, work: Work[Any], done: list[tuple[Work[Any], Any]]) -> None:
-        """Run one work in a savepoint; what it raises goes to its caller and undoes it alone."""
-        if not work.future.set_running_or_notify_cancel():
-            return
+    def _waiting(self, first: Work[Any] | None) -> Iterator[Work[Any]]:
+        """Yield works that wait and were not cancelled, as long as the group has room and time."""
+        group_ends_s = time.monotonic() + GROUP_TIME_S_MAX
+        works = 0
+        work = first
+        while work is not None:
+            if work.future.set_running_or_notify_cancel():
+                yield work
+            works += 1
+            if works >= WORKS_PER_COMMIT_MAX or time.monotonic() > group_ends_s:
+                return
+            try:
+                work = self._works.get_nowait()
+            except queue.Empty:
+                return
+        self._last_seen = True
+
+    def _begin(self) -> None:
+        """Begin the group's transaction, waiting for another process that writes."""
+        give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_s:
+                    raise
+                time.sleep(BUSY_LOOK_S)
+        # Changes only when another connection has committed (sqlite.org/pragma.html#pragma_data_version).
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version_seen:
+            self._rows.forget()
+            self._version_seen = version
+
+    def _run_one(self, work: Work[Any]) -> None:
+        """Run one work in a savepoint; what it raises is kept for its caller and undoes it alone."""
         self._connection.execute("SAVEPOINT work")
         try:
-            result = work.run(self._transaction)
-        except sqlite3.Error:
-            raise
-        except Exception as error:
+            work.result = work.run(self._transaction)
+        except BaseException as error:  # as in concurrent.futures: nothing a caller raises ends this thread
+            if isinstance(error, sqlite3.Error) and not isinstance(error, FAULTS_OF_ONE_WORK):
+                raise
+            work.error = error
             self._connection.execute("ROLLBACK TO work")
-            self._connection.execute("RELEASE work")
-            self._rows.forget_cache()
-            work.future.set_exception(error)
-        else:
-            self._connection.execute("RELEASE work")
-            done.append((work, result))
+            self._rows.undo()
+        self._connection.execute("RELEASE work")
+        self._rows.keep()
 
-    def _undo_group(self, works: list[Work[Any]], error: sqlite3.Error) -> None:
+    def _undo_group(self, error: Exception) -> None:
         log.error("the key store could not commit: %s", error)
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        self._rows.forget_cache()
-        for work in works:
-            if not work.future.done():
-                work.future.set_exception(
-                    StoreUnavailable(f"the key store could not commit ({error}); try again")
-                )
+        self._rows.forget()
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            log.error("the key store could not roll back: %s", second)
 
     def _checkpoint(self) -> None:
+        """Move the log into the file and truncate it, unless another process reads just now."""
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_BUSY_MS}")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._connection.execute("PRAGMA busy_timeout = 0")
         except sqlite3.Error as error:
             log.warning("the key store's log could not be truncated now: %s", error)
 
 
-def check_or_make_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in a new file; refuse a file that is not ours or of another version."""
+FAULTS_OF_ONE_WORK = (
+    sqlite3.ProgrammingError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+)
+"""SQLite errors that a work brings on itself, such as a value that cannot be stored. All others are the
+disk's or the file's, and end the group."""
+
+
+def connect(path: Path, sealer: Sealer) -> sqlite3.Connection:
+    """Return a connection to the store at ``path``, made if it is not there, checked if it is."""
+    connection = None
+    try:
+        # Made by us and not by SQLite, so that it is its owner's alone; -wal and -shm take its mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(
+            path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        set_up(connection, path, sealer)
+    except (OSError, sqlite3.Error) as error:
+        if connection is not None:
+            connection.close()
+        raise ConfigurationError(
+            Fault(str(path), "", f"cannot be opened as a key store ({error}); choose another --data-dir")
+        ) from error
+    except ConfigurationError:
+        if connection is not None:
+            connection.close()
+        raise
+    return connection
+
+
+def set_up(connection: sqlite3.Connection, path: Path, sealer: Sealer) -> None:
+    """Check or make the tables, then set how the connection writes."""
+    connection.execute("PRAGMA secure_delete = ON")
+    check_schema(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("BEGIN IMMEDIATE")
+    if is_empty(connection):
+        make_schema(connection, sealer)
+    connection.execute("COMMIT")
+    check_schema(connection, path)
+    check_kek(connection, path, sealer)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES_MAX}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    connection.execute("PRAGMA busy_timeout = 0")  # the writer waits by itself
+
+
+def is_empty(connection: sqlite3.Connection) -> bool:
+    """Return whether the file has no tables yet."""
+    return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+
+
+def make_schema(connection: sqlite3.Connection, sealer: Sealer) -> None:
+    """Make the tables of a new store, inside the caller's transaction."""
+    for statement in SCHEMA.split(";"):
+        connection.execute(statement)
+    with SecretBytes(bytes(KEK_BYTES)) as zeros:
+        connection.execute("INSERT INTO kek_check VALUES (?)", (sealer.seal(NO_KME, KEK_CHECK, 0, zeros),))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is not ours or of another version; an empty one may become ours."""
     application, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables == 0:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    if application == 0 and is_empty(connection):
+        return
+    if application != APPLICATION_ID:
+        raise ConfigurationError(
+            Fault(str(path), "", "is an SQLite file, but no key store of OpenQCI; choose another --data-dir")
         )
-    elif application != APPLICATION_ID:
-        raise ConfigurationError(Fault(str(path), "", "is an SQLite file, but not a key store of OpenQCI"))
-    elif version != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise ConfigurationError(
             Fault(
                 str(path),
@@ -352,6 +524,37 @@ def check_or_make_schema(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def after_prefix(prefix: str) -> str:
-    """Return a bound above every string that starts with ``prefix``."""
-    return prefix + "\U0010ffff"
+def check_kek(connection: sqlite3.Connection, path: Path, sealer: Sealer) -> None:
+    """Refuse a store that was sealed under another key-encryption key, before any key is missed."""
+    row = connection.execute("SELECT sealed FROM kek_check").fetchone()
+    try:
+        sealer.open(NO_KME, KEK_CHECK, 0, KEK_BYTES, row[0] if row else b"")
+    except IntegrityError:
+        raise ConfigurationError(
+            Fault(
+                str(path),
+                "",
+                "was sealed under another key-encryption key: put back the kek file that belongs to it, "
+                "or choose another --data-dir",
+            )
+        ) from None
+
+
+def after_prefix(prefix: str) -> str | bytes:
+    """Return a bound above every text that starts with ``prefix``, and below every other above it.
+
+    It is the prefix with its last character made the next one. Where there is none it is an empty blob:
+    SQLite sorts every blob above every text.
+
+    >>> after_prefix("ab"), after_prefix("")
+    ('ac', b'')
+    """
+    stem = prefix.rstrip(chr(sys.maxunicode))
+    if not stem:
+        return b""
+    following = ord(stem[-1]) + 1
+    return stem[:-1] + chr(FIRST_AFTER_SURROGATES if following == FIRST_SURROGATE else following)
+
+
+FIRST_SURROGATE, FIRST_AFTER_SURROGATES = 0xD800, 0xE000
+"""Code points between these are no characters, and have no UTF-8 form."""

@@ -68,7 +68,7 @@ class RunningKmes:
     def __init__(self, folder: Path, *, wait_s: float = 0.2) -> None:
         self.folder = folder
         self.authority = CertificateAuthority.open_or_create(folder / "pki")
-        self.store = SqliteKeyStore.open(folder / "store.sqlite", bytes(32))
+        self.store = self.open_store()
         self.service = KmeService(self.store, wait_s=wait_s)
         self.ports = dict(zip((LISBON, WARSAW), free_ports(2), strict=True))
         self._loop = uvloop.new_event_loop()
@@ -79,6 +79,9 @@ class RunningKmes:
         self.server = self._new_server()
         self.on_loop(self.server.start())
 
+    def open_store(self) -> SqliteKeyStore:
+        return SqliteKeyStore.open(self.folder / "store.sqlite", bytes(32))
+
     def _new_server(self) -> KMEServer:
         files = self.authority.issue_kmes(self.ports)
         endpoints = [KMEEndpoint(kme, self.ports[kme], file, file) for kme, file in files.items()]
@@ -88,7 +91,7 @@ class RunningKmes:
         """Stop, close the store, open it again, start: what a restart of the process does."""
         self.on_loop(self.server.stop())
         self.store.close()
-        self.store = SqliteKeyStore.open(self.folder / "store.sqlite", bytes(32))
+        self.store = self.open_store()
         self.service = KmeService(self.store, wait_s=0.2)
         self.server = self._new_server()
         self.on_loop(self.server.start())
