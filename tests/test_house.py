@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import pkgutil
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from openqci.cli.up.figures import hop_status, status_report
 from openqci.links import forecast
 from openqci.network import load_scenario
 from openqci.twin.hops import HopBook
+from tests.conformance.etsi014.make import RunningKmes
+from tests.delivery.make import ALICE, BOB, LISBON, WARSAW
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "openqci").rglob("*.py"))
@@ -234,6 +237,27 @@ def test_excerpts_in_the_documents_stand_so_in_the_source() -> None:
         source = [line.strip() for line in (ROOT / "src" / "openqci" / first[2:]).read_text().splitlines()]
         for run in "\n".join(lines).split("\n...\n"):
             assert f"\n{run}\n" in "\n".join(source), f"{first[2:]} has no longer: {run}"
+
+
+def test_the_python_clients_of_the_how_to_get_the_same_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "howto" / "connect-a-client.md").read_text()
+    examples = [text for kind, text in FENCE.findall(page) if kind == "python"]
+    assert len(examples) == 2
+    kmes = RunningKmes(tmp_path)
+    monkeypatch.chdir(tmp_path / "saes")
+    told = {"bank.paris": ALICE, "vault.brussels": BOB}
+    told |= {"PARIS": str(kmes.ports[LISBON]), "BRUSSELS": str(kmes.ports[WARSAW])}
+    try:
+        for example in examples:
+            kmes.stock(5)
+            for word, here in told.items():
+                example = example.replace(word, here)
+            (tmp_path / "example.py").write_text(example)
+            runpy.run_path(str(tmp_path / "example.py"))
+    finally:
+        kmes.close()
 
 
 def test_the_scenario_of_the_how_to_is_good(tmp_path: Path) -> None:
