@@ -72,7 +72,7 @@ def test_tiny_blocks_are_corrected_or_given_up(n: int) -> None:
 
 @pytest.mark.parametrize(("qber", "f_max"), [(0.01, 1.10), (0.02, 1.10), (0.03, 1.10), (0.05, 1.10)])
 def test_discloses_little_more_than_shannon_asks(qber: float, f_max: float) -> None:
-    """Against n * h(QBER of this very block); published: 1.04 to 1.16 (reference/postprocessing.md, 2a)."""
+    """Against n * h(QBER of this very block); published: 1.038 (arXiv:2101.12565)."""
     a, b, reference, corrector = pair(1 << 18, qber)
     rounds = reconcile(reference, corrector)
     assert np.array_equal(corrector.corrected_key(), a)

@@ -19,9 +19,9 @@ OPENQCI = Path(sys.executable).with_name("openqci")
 
 def free_port_base(ports: int, start: int = 20000) -> int:
     """Return the first of ``ports`` neighbouring loopback ports that nobody listens on."""
-    # Parallel test workers look in ranges of their own, so that two never choose the same ports.
+    # Parallel test workers look in ranges of their own, and so do other test runs on the same machine.
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    base = start + 4000 * worker
+    base = start + 4000 * worker + 40 * (os.getppid() % 40)
     while not all(port_is_free(port) for port in range(base, base + ports)):
         base += ports
     return base

@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
             exchange = exchange_keys(master, slave, args)
         except (OSError, HTTPException) as error:
             raise OpenQCIError(
-                f"a KME cannot be reached ({error}); is the network running? `openqci up --data-dir "
-                f"{directory.path}`"
+                f"a KME cannot be reached ({error}); is the network running? "
+                f"`openqci up --scenario {directory.scenario} --data-dir {directory.path}`"
             ) from None
     report = report_of(exchange, args)
     print(json.dumps(report, indent=2) if args.json else as_text(report))

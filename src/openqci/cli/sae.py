@@ -101,8 +101,8 @@ def published_network(directory: DataDirectory) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(directory.kmes_file.read_text())
     except FileNotFoundError:
         raise ConfigurationError(
-            f"{directory.kmes_file} is not there: start the network first, with `openqci up --data-dir "
-            f"{directory.path}`"
+            f"{directory.kmes_file} is not there: start the network first, with "
+            f"`openqci up --scenario {directory.scenario} --data-dir {directory.path}`"
         ) from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{directory.kmes_file} cannot be read ({error})") from None

@@ -67,10 +67,8 @@ def console_app(source: ConsoleSource) -> Starlette:
     ``app.state.live`` is the :class:`~openqci.dashboard.live.LiveFeed`; call its ``close()`` before the
     server stops, or open event streams keep the server waiting until its own shutdown limit.
 
-    Examples
-    --------
-    >>> app = console_app(source)  # doctest: +SKIP
-    >>> uvicorn.Config(app, host="127.0.0.1", port=8080)  # doctest: +SKIP
+    It is served like any ASGI application, on the loopback interface:
+    ``uvicorn.Config(console_app(source), host="127.0.0.1", port=8080)``.
     """
     console = _Console(source)
     app = Starlette(routes=console.routes(), middleware=[Middleware(LoopbackGuard)])

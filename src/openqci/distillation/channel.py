@@ -9,8 +9,8 @@ with numbers of 8 bytes, big-endian. Sequence numbers run over the whole block. 
 dropped, repeated, reordered, reflected, or taken from another block or link makes the tag fail.
 
 Tags are delayed: the messages of error correction share the tag that ends their phase. That is allowed
-because nothing leaves the session as key before the last tag was checked (checklist 12 of
-``reference/postprocessing.md``); until then a message that was tampered with can only waste the block.
+because nothing leaves the session as key before the last tag was checked; until then a message that was
+tampered with can only waste the block.
 
 Every tag has its own 32 bytes of key: a one-time MAC with no key bit used twice, so its security does not
 wear off (Abidin and Larsson, arXiv:1109.5168). The key of a block is cut by direction first, then by phase,

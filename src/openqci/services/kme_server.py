@@ -6,7 +6,7 @@ from its certificate alone. TLS below 1.3 is refused, where the standard (V1.1.1
 docs/reference states this deviation.
 
 uvicorn has no public way to show a client certificate to the application; :class:`PeerProtocol` reaches
-into ``HttpToolsProtocol`` (see the components sheet, 1.3) and ``tests/services/test_kme_server.py`` pins
+into ``HttpToolsProtocol`` and ``tests/services/test_kme_server.py`` pins
 what it relies on. Nothing is logged of requests; keys are in answers and nowhere else.
 """
 

@@ -69,7 +69,7 @@ class BlockOutcome(msgspec.Struct, frozen=True):
 def distil_block(order: BlockOrder) -> BlockOutcome:
     """Simulate the exchange of one block and let both ends distil it."""
     link = quantum_link(order.device, order.hop)
-    photons = exchange(link, order.detections, np.random.Generator(np.random.SFC64(order.photon_seed)))
+    photons = exchange(link, order.detections, photon_generator(order.photon_seed))
     settings = distillation_settings(order.device)
     name = BlockName(order.hop.link_id, order.number)
     key_a, key_b = SecretBytes(order.authentication_key_a), SecretBytes(order.authentication_key_b)
@@ -78,6 +78,11 @@ def distil_block(order: BlockOrder) -> BlockOutcome:
         bob = BobDistillation(photons.detections, settings, name, key_b, secrets.token_bytes)
         ends = converse(alice, bob, now_s=0.0)
     return outcome(order, photons.duration_s, *ends)
+
+
+def photon_generator(seed: int) -> np.random.Generator:
+    """Return the generator of a block's photons; all 256 bits of the seed count (NumPy's default is 128)."""
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, pool_size=8)))
 
 
 def distillation_settings(device: Device) -> DistillationSettings:

@@ -17,7 +17,9 @@ WORKERS = 2
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register ``openqci up``."""
     parser = subparsers.add_parser(
-        "up", help="run a whole network on this machine, live", description=__doc__
+        "up",
+        help="run a whole network on this machine, live",
+        description="Run a whole network on this machine, live, until Ctrl-C or SIGTERM. All keys are kept.",
     )
     parser.add_argument(
         "--scenario", default="eu27", metavar="NAME|DIR", help="which network (default: eu27)"

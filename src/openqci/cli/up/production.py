@@ -40,6 +40,7 @@ NETWORK = KmeId("*")
 """Rooms of the store for figures that belong to no KME; they hold documents, never key."""
 
 HOP_FIGURES = "hop"
+PHOTON_SEED_BITS = 256
 IDLE_WAIT_S = 0.25
 RETRY_AFTER_ABORT_S = 5.0
 """A hop whose block aborted lets others go first for this long."""
@@ -195,8 +196,8 @@ def append_part(view: KmeView, stream: StreamId, key: SecretBytes, length_bytes:
 def photon_seed(seed: int | None, link_id: LinkId, number: int) -> int:
     """Return the seed of a block's photons: fresh from the operating system unless the user fixed one."""
     if seed is None:
-        return secrets.randbits(64)
-    return int.from_bytes(hashlib.sha256(f"{seed}/{link_id}/{number}".encode()).digest()[:8], "big")
+        return secrets.randbits(PHOTON_SEED_BITS)
+    return int.from_bytes(hashlib.sha256(f"{seed}/{link_id}/{number}".encode()).digest(), "big")
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
