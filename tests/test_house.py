@@ -21,8 +21,11 @@ import yaml
 import openqci
 from openqci.cli.main import COMMANDS, command_line
 from openqci.cli.up.figures import hop_status, status_report
+from openqci.delivery import etsi014, etsi014_model
 from openqci.links import forecast
 from openqci.network import load_scenario
+from openqci.services.kme import WAIT_S
+from openqci.services.kme_server import BODY_BYTES_MAX, KEEP_ALIVE_S
 from openqci.twin.hops import HopBook
 from tests.conformance.etsi014.make import RunningKmes
 from tests.delivery.make import ALICE, BOB, LISBON, WARSAW
@@ -35,6 +38,13 @@ DOCUMENTS = [*PAGES, ROOT / "Makefile", ROOT / "mkdocs.yml", *(ROOT / ".github")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
+FIXED_MESSAGES = (
+    "SIZE_NOT_MULTIPLE_OF_8",
+    "MANDATORY_NOT_SUPPORTED",
+    "MANDATORY_NOT_MET",
+    "OPTIONAL_NOT_HANDLED",
+    "KEYS_NOT_FOUND",
+)
 EXCERPT = re.compile(r"# [a-z0-9_/]+\.py\n")
 
 
@@ -158,6 +168,23 @@ def test_the_reference_names_every_field_of_the_status_document() -> None:
     assert set(report) <= told
     assert set(report["hops"][0]) <= told
     assert set(report["domains"][0]) <= told
+
+
+def test_the_etsi_014_profile_tells_the_limits_and_messages_of_the_code() -> None:
+    page = (ROOT / "docs" / "reference" / "etsi-014.md").read_text()
+    limits = (
+        f"| {etsi014_model.KEY_SIZE_BITS} | {etsi014_model.KEY_SIZE_BITS_MIN} to "
+        f"{etsi014_model.KEY_SIZE_BITS_MAX}, a multiple of 8 |",
+        f"| 1 to {etsi014_model.KEYS_PER_REQUEST_MAX} |",
+        f"| `max_key_count` | {etsi014.STORED_KEY_COUNT_MAX:,}:",
+        f"waits up to {WAIT_S:.0f} s",
+        f"longer than {BODY_BYTES_MAX} bytes",
+        f"open for {KEEP_ALIVE_S} s",
+        etsi014_model.PROVENANCE_EXTENSION,
+    )
+    messages = {value for name, value in vars(etsi014_model).items() if name in FIXED_MESSAGES}
+    assert len(messages) == len(FIXED_MESSAGES)
+    assert [told for told in (*limits, *messages) if told not in page] == []
 
 
 # Documents
