@@ -98,8 +98,9 @@ class KeyLedger:
         end = offset_bytes + length_bytes
         row = self._rows.stream(kme, stream)
         # Offsets may come from a peer: what lies beyond the end of the stream is never looked up.
-        found = self._rows.overlapping(row.number, offset_bytes, min(end, row.end)) if row else ()
-        segments = list(found)
+        segments: list[Segment] = []
+        if row is not None and offset_bytes < row.end:
+            segments = list(self._rows.overlapping(row.number, offset_bytes, min(end, row.end)))
         there = sum(min(end, segment.end) - max(offset_bytes, segment.start) for segment in segments)
         if row is None or there != length_bytes:
             raise KeyUnavailable(

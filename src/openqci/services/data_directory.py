@@ -10,6 +10,9 @@
       pki/              the test certificate authority and the KMEs' certificates
       saes/             certificates of the scenario's own SAEs
       kmes.json         where each KME listens (written when the network is ready)
+
+It is one network's and stays here: a store copied back from a backup would bring back key that was spent
+since, so there is no restore. What the store promises: :mod:`openqci.services.sqlite_store`.
 """
 
 import fcntl
@@ -17,6 +20,8 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +31,8 @@ from openqci.core.errors import ConfigurationError, Fault
 from openqci.crypto.sealing import KEK_BYTES
 
 FORMAT_VERSION = 1
+
+DESCRIPTION, KEK, LOCK = "openqci.json", "kek", "lock"
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -53,36 +60,33 @@ class DataDirectory:
         or if it cannot be used.
         """
         path = path.absolute()
-        try:
+        with unusable_named(path):
+            if path.exists() and not path.is_dir():
+                raise ConfigurationError(Fault(str(path), "", "is no directory; choose another --data-dir"))
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not (path / DESCRIPTION).exists():
+                refuse_foreign_files(path)  # before the lock, so that nothing of ours is put beside them
             lock = lock_directory(path)
-        except OSError as error:
-            raise ConfigurationError(
-                Fault(
-                    str(path),
-                    "",
-                    f"cannot be used as a data directory ({error.strerror}); choose another --data-dir",
-                )
-            ) from error
-        if (path / "openqci.json").exists():
-            description = read_description(path)
-            check_scenario(path, description, scenario, scenario_digest)
-        else:
-            refuse_foreign_files(path)
-            description = Description(FORMAT_VERSION, scenario, scenario_digest, time.time())
-            write_durably(path / "kek", secrets.token_bytes(KEK_BYTES))
-            write_durably(path / "openqci.json", msgspec.json.format(msgspec.json.encode(description)))
-        return cls(path, description, lock)
+            try:
+                return cls(path, describe_or_make(path, scenario, scenario_digest), lock)
+            except BaseException:
+                os.close(lock)
+                raise
 
     @classmethod
     def open_existing(cls, path: Path) -> Self:
         """Open a directory beside the process that may run it, for enrolment, status and keys."""
         path = path.absolute()
-        if not (path / "openqci.json").exists():
-            raise ConfigurationError(
-                Fault(str(path), "", "is no data directory; run `openqci up --data-dir DIR` first")
-            )
-        return cls(path, read_description(path), None)
+        with unusable_named(path):
+            if not (path / DESCRIPTION).exists():
+                raise ConfigurationError(
+                    Fault(
+                        str(path),
+                        "",
+                        f"is no data directory; make one with `openqci up --data-dir {path}`",
+                    )
+                )
+            return cls(path, read_description(path), None)
 
     @property
     def scenario(self) -> str:
@@ -107,23 +111,7 @@ class DataDirectory:
 
     def kek(self) -> bytes:
         """Return the key-encryption key; never makes a new one for a store that exists."""
-        try:
-            kek = (self.path / "kek").read_bytes()
-        except OSError as error:
-            raise ConfigurationError(
-                Fault(
-                    str(self.path / "kek"),
-                    "",
-                    f"cannot be read ({error.strerror}); the store cannot be opened without it",
-                )
-            ) from error
-        if len(kek) != KEK_BYTES:
-            raise ConfigurationError(
-                Fault(
-                    str(self.path / "kek"), "", f"has {len(kek)} bytes, expected {KEK_BYTES}: it was damaged"
-                )
-            )
-        return kek
+        return read_kek(self.path / KEK)
 
     def close(self) -> None:
         """Let another process run the directory."""
@@ -132,9 +120,69 @@ class DataDirectory:
             self._lock = None
 
 
+@contextmanager
+def unusable_named(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            Fault(
+                str(path),
+                "",
+                f"cannot be used as a data directory ({error.strerror}); choose another --data-dir",
+            )
+        ) from error
+
+
+def describe_or_make(path: Path, scenario: str, scenario_digest: str) -> Description:
+    """Return the description of a directory, which must fit; an empty one gets its KEK and description."""
+    if (path / DESCRIPTION).exists():
+        description = read_description(path)
+        check_scenario(path, description, scenario, scenario_digest)
+        read_kek(path / KEK)
+        return description
+    refuse_foreign_files(path)
+    path.chmod(0o700)
+    description = Description(FORMAT_VERSION, scenario, scenario_digest, time.time())
+    # The description comes last: it says that the directory is whole. No store can exist before it.
+    write_durably(path / KEK, secrets.token_bytes(KEK_BYTES))
+    write_durably(path / DESCRIPTION, msgspec.json.format(msgspec.json.encode(description)))
+    return description
+
+
+def read_kek(file: Path) -> bytes:
+    """Read a key-encryption key; ConfigurationError if it is gone, damaged or open to others."""
+    try:
+        kek, mode = file.read_bytes(), file.stat().st_mode
+    except OSError as error:
+        raise ConfigurationError(
+            Fault(
+                str(file),
+                "",
+                f"cannot be read ({error.strerror}); nothing in the store opens without it: "
+                "put it back, or choose another --data-dir",
+            )
+        ) from error
+    if len(kek) != KEK_BYTES:
+        raise ConfigurationError(
+            Fault(
+                str(file),
+                "",
+                f"has {len(kek)} bytes, expected {KEK_BYTES}: put back the right one, "
+                "or choose another --data-dir",
+            )
+        )
+    if mode & 0o077:
+        raise ConfigurationError(
+            Fault(str(file), "", f"can be read by others (mode {mode & 0o777:o}): chmod 600 {file}")
+        )
+    return kek
+
+
 def lock_directory(path: Path) -> int:
     """Take the lock that the running process holds; it goes with the process, however that ends."""
-    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -150,12 +198,12 @@ def lock_directory(path: Path) -> int:
 
 def read_description(path: Path) -> Description:
     """Read ``openqci.json``; ConfigurationError if it is damaged or of another version."""
-    file = path / "openqci.json"
+    file = path / DESCRIPTION
     try:
         version = json.loads(file.read_text())["format_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
-            Fault(str(file), "", f"is damaged ({error}); restore it from a backup")
+            Fault(str(file), "", f"is damaged ({error}); put back a whole one, or choose another --data-dir")
         ) from error
     if version != FORMAT_VERSION:
         raise ConfigurationError(
@@ -170,7 +218,7 @@ def read_description(path: Path) -> Description:
         return msgspec.json.decode(file.read_bytes(), type=Description)
     except msgspec.ValidationError as error:
         raise ConfigurationError(
-            Fault(str(file), "", f"is damaged ({error}); restore it from a backup")
+            Fault(str(file), "", f"is damaged ({error}); put back a whole one, or choose another --data-dir")
         ) from error
 
 
@@ -195,27 +243,34 @@ def check_scenario(path: Path, description: Description, scenario: str, digest: 
 
 
 def refuse_foreign_files(path: Path) -> None:
-    """A new data directory starts empty: whatever lies there belongs to somebody else."""
-    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in {"lock", "kek"})
+    """A new data directory starts empty: whatever lies there belongs to somebody else.
+
+    What a start leaves that was cut off before the description was written is ours, and is written again.
+    """
+    ours = {LOCK, KEK, part_of(path / KEK).name, part_of(path / DESCRIPTION).name}
+    foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
     if foreign:
         raise ConfigurationError(
             Fault(
                 str(path),
                 "",
-                f"is not empty (it holds {foreign[0]!r}) and is no data directory; choose another",
+                f"holds {foreign[0]!r} but no {DESCRIPTION}, so it is no data directory; choose another",
             )
         )
 
 
+def part_of(file: Path) -> Path:
+    """Return where a file is written before it takes its name."""
+    return file.with_name(f".{file.name}.part")
+
+
 def write_durably(file: Path, content: bytes) -> None:
     """Write a new file, readable by its owner alone, so that after a crash it is whole or absent."""
-    part = file.with_name(f".{file.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    part = part_of(file)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as writing:
+        writing.write(content)
+        writing.flush()
+        os.fsync(writing.fileno())
     part.replace(file)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
