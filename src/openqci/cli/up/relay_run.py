@@ -7,7 +7,7 @@ message on. Each node sees only its own rooms of the store.
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from openqci.control import Route
-from openqci.core.errors import KeyUnavailable, PeerMisbehaved
+from openqci.core.errors import OpenQCIError
 from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site
 from openqci.core.provenance import Provenance
 from openqci.delivery import BATCH_TAG_BITS, KeyBatch, SaeDirectory, store_batch
@@ -36,16 +36,24 @@ RELAY_ACCOUNTS_KEPT = 20
 Result = TypeVar("Result")
 
 
+Spend = tuple[LinkId, SiteId, int, int]
+"""What a relay used of a hop: (link, initiator, offset, bytes)."""
+
+
 class RelayFailed(Exception):
-    """A relay ended without a key; the pads that it spent stay spent."""
+    """A relay ended without a key; the pads in ``spends`` stay spent."""
+
+    def __init__(self, reason: str, spends: Iterable[Spend] = ()) -> None:
+        super().__init__(reason)
+        self.spends = tuple(spends)
 
 
 @dataclass(frozen=True)
 class RelayDone:
-    """What a relay has brought: its order, and what it spent: (link, initiator, offset, bytes) per hop."""
+    """What a relay has brought: its order, and what it spent of each hop."""
 
     order: RelayOrder
-    spends: tuple[tuple[LinkId, SiteId, int, int], ...]
+    spends: tuple[Spend, ...]
     took_s: float
 
 
@@ -90,12 +98,13 @@ def new_order(
 async def run_relay(store: SqliteKeyStore, order: RelayOrder) -> RelayDone:
     """Carry one batch of key from the master's KME to the slave's, and make it available at both.
 
-    Raises RelayFailed if a node refuses or has not enough key. No key comes of it then; the pads that
-    were spent are gone.
+    Raises RelayFailed if a node refuses, has not enough key or cannot store. No key comes of it then; the
+    pads that were spent are gone.
     """
     began_s = time.monotonic()
     origin = RelayOrigin(order)
-    spends: list[tuple[LinkId, SiteId, int, int]] = []
+    spends: list[Spend] = []
+    confirmation = b""
     try:
         frame = await at_node(store, order.route[0], origin.begin)
         note_spend(spends, order, frame)
@@ -106,13 +115,25 @@ async def run_relay(store: SqliteKeyStore, order: RelayOrder) -> RelayDone:
         await at_node(
             store, order.route[0], partial(depart, origin=origin, confirmation=confirmation, spends=spends)
         )
-    except (KeyUnavailable, PeerMisbehaved) as error:
-        raise RelayFailed(str(error)) from error
+    except (OpenQCIError, RelayFailed) as error:
+        if confirmation:
+            await settle(store, order, withdraw)
+        raise RelayFailed(str(error), spends) from error
     finally:
         # However it ended, by a full disk or by being stopped: what was not confirmed is wiped.
         origin.abort()
-    await at_node(store, order.route[-1], partial(release, relay_id=order.relay_id))
+    await settle(store, order, release)
     return RelayDone(order, tuple(spends), time.monotonic() - began_s)
+
+
+async def settle(
+    store: SqliteKeyStore, order: RelayOrder, step: Callable[[KmeView, RelayOrder], None]
+) -> None:
+    """Tell the destination how the relay ended. If that cannot be stored, the next start settles it."""
+    try:
+        await at_node(store, order.route[-1], lambda view: step(view, order))
+    except OpenQCIError as error:
+        log.error("relay %s stays pending at %s: %s", order.relay_id, order.route[-1], error)
 
 
 async def at_node(store: SqliteKeyStore, site: str, step: Callable[[KmeView], Result]) -> Result:
@@ -146,9 +167,7 @@ def arrive(view: KmeView, data: bytes) -> bytes | RelayRefused:
     return arrival.confirmation
 
 
-def depart(
-    view: KmeView, origin: RelayOrigin, confirmation: bytes, spends: list[tuple[LinkId, SiteId, int, int]]
-) -> None:
+def depart(view: KmeView, origin: RelayOrigin, confirmation: bytes, spends: list[Spend]) -> None:
     """Make the key available at the origin, now that the destination holds it; keep the relay's account."""
     relayed, id_seed = origin.confirm(confirmation)
     order = origin.order
@@ -169,28 +188,37 @@ def depart(
         view.drop_record(RELAY_RECORD, old)
 
 
-def release(view: KmeView, relay_id: str) -> None:
+def release(view: KmeView, order: RelayOrder) -> None:
     """Note at the destination that the origin has its batch too: nothing is pending any more."""
-    view.drop_record(PENDING_RECORD, relay_id)
+    view.drop_record(PENDING_RECORD, order.relay_id)
+
+
+def withdraw(view: KmeView, order: RelayOrder) -> None:
+    """Destroy at the destination the batch of a relay whose origin could not keep its own (invariant I4)."""
+    batch = batch_of(view, order.batch_tag, "slave")
+    if batch is not None:
+        destroy_batch(view, batch)
+    view.drop_record(PENDING_RECORD, order.relay_id)
 
 
 def settle_pending(transaction: StoreTransaction) -> int:
     """After a crash: destroy the batches whose relay never came back to its origin; return how many.
 
     The origin never had such a key, so no key ID of it was ever given out; what lies at the destination
-    is of no use to anybody and must not stay (invariant I4).
+    is of no use to anybody and must not stay (invariant I4). What tells is the stream of the origin's batch:
+    a store remembers every stream it ever had, also when all its bytes are spent.
     """
     destroyed = 0
     for kme in {record.kme_id for record in SaeDirectory(transaction).saes()}:
         view = KmeView(transaction, kme)
         for relay_id, body in list(view.records(PENDING_RECORD)):
             origin, batch_tag = msgspec.json.decode(body, type=tuple[SiteId, int])
-            at_origin = transaction.records(kme_of_site(origin), RELAY_RECORD)
+            at_origin = transaction.streams(kme_of_site(origin), batch_stream(batch_tag, "master"))
             batch = batch_of(view, batch_tag, "slave")
-            if batch is not None and not any(key.endswith(relay_id) for key, _ in at_origin):
+            if batch is not None and not any(at_origin):
                 destroy_batch(view, batch)
                 destroyed += 1
-            release(view, relay_id)
+            view.drop_record(PENDING_RECORD, relay_id)
     return destroyed
 
 
@@ -209,7 +237,7 @@ def new_batch(order: RelayOrder, role: Role, id_seed: bytes) -> KeyBatch:
     )
 
 
-def note_spend(spends: list[tuple[LinkId, SiteId, int, int]], order: RelayOrder, frame: bytes) -> None:
+def note_spend(spends: list[Spend], order: RelayOrder, frame: bytes) -> None:
     """Write down which range of which hop a frame has spent."""
     sent = decode_frame(frame)
     link_id, sender, _ = order.hop(sent.hop_index)

@@ -3,16 +3,16 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
 from openqci.cli.up.clock import SimulatedClock
-from openqci.cli.up.relay_run import RelayDone, RelayFailed, new_order, run_relay
+from openqci.cli.up.relay_run import RelayDone, RelayFailed, Spend, new_order, run_relay
 from openqci.control import PairDemand, Route, Router, affordable_bytes, batch_bytes
 from openqci.core.errors import OpenQCIError
-from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site, link_stream
+from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site
 from openqci.delivery import SaeDirectory, stock_bytes
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.network import Network
@@ -233,10 +233,10 @@ class EndToEnd:
         spent_bytes = hop_bytes(key_bytes)
         try:
             done = await run_relay(self.store, order)
-        except (RelayFailed, OpenQCIError) as error:
+        except RelayFailed as error:
             log.warning("relay from %s to %s failed: %s", pair.start, pair.end, error)
             pair.route = None
-            await self._read_hops(route)
+            self._book_spends(error.spends)
         else:
             self._book_relay(done)
             pair.waiting_bytes = 0
@@ -246,23 +246,18 @@ class EndToEnd:
             pair.relaying = False
             self._wake.set()
 
-    async def _read_hops(self, route: Route) -> None:
-        """Read again from the store what a failed relay has left on the hops of its route."""
+    def _book_spends(self, spends: Collection[Spend]) -> None:
+        """Subtract what a relay has used, whether a key came of it or not.
 
-        def work(transaction: StoreTransaction) -> dict[tuple[LinkId, SiteId], int]:
-            return {
-                (link, site): transaction.stock_bytes(kme_of_site(site), link_stream(link, site))
-                for link, site in zip(route.links, route.sites, strict=False)
-            }
-
-        for (link, site), stock in (await self.store.run(work)).items():
-            self.book.lines[link].stock_bytes[site] = stock
+        Not read from the store: other relays and blocks are under way there that the book learns of later,
+        and would then count a second time.
+        """
+        self.book.spent((link, site, length) for link, site, _, length in spends)
+        self._consumed.append((self.clock.now_s(), 8 * sum(length for *_, length in spends)))
 
     def _book_relay(self, done: RelayDone) -> None:
-        self.book.spent((link, site, length) for link, site, _, length in done.spends)
+        self._book_spends(done.spends)
         self.relays += 1
-        now_s = self.clock.now_s()
-        self._consumed.append((now_s, 8 * sum(length for *_, length in done.spends)))
         order = done.order
         self.recent.append(
             {
@@ -272,7 +267,7 @@ class EndToEnd:
                 "sites": list(order.route),
                 "links": list(order.links),
                 "hops": len(order.links),
-                "at_s": now_s,
+                "at_s": self.clock.now_s(),
                 "took_s": done.took_s,
             }
         )
