@@ -46,6 +46,9 @@ class BlockOrder(msgspec.Struct, frozen=True):
     authentication_key_a: bytes
     authentication_key_b: bytes
 
+    def __repr__(self) -> str:
+        return f"BlockOrder({self.hop.link_id}, {self.number}, {self.detections} detections)"
+
 
 class BlockOutcome(msgspec.Struct, frozen=True):
     """What a block gave: the key at either end (empty when it aborted), and what it took."""
