@@ -7,7 +7,8 @@ on either side is sealed anew. The end of a stream never goes back, so that an o
 (invariant I1). One mechanism serves link key, authentication key and the stocks of SAE pairs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -56,7 +57,7 @@ class LedgerRows(Protocol):
     def put_stream(self, kme: KmeId, stream: StreamId, end: int, stock: int) -> StreamRow:
         """Write the stream's row, making it if needed."""
 
-    def overlapping(self, number: int, start: int, end: int) -> Iterator[Segment]:
+    def overlapping(self, number: int, start: int, end: int) -> Generator[Segment]:
         """Yield the segments that share a byte with ``[start, end)``, in order; reads what is asked for."""
 
     def extents(self, number: int) -> Iterator[tuple[int, int]]:
@@ -119,8 +120,9 @@ class KeyLedger:
         invariant(length_bytes > 0, "a range of key has a length")
         row = self._rows.stream(kme, stream)
         if row is not None and row.stock >= length_bytes:
-            held = islice(self._rows.overlapping(row.number, 0, row.end), SEGMENTS_SEARCHED_MAX)
-            if run := first_run(held, length_bytes):
+            with closing(self._rows.overlapping(row.number, 0, row.end)) as held:
+                run = first_run(islice(held, SEGMENTS_SEARCHED_MAX), length_bytes)
+            if run:
                 offset = run[0].start
                 return offset, self._spend(kme, stream, row, run, offset, offset + length_bytes)
         raise KeyUnavailable(

@@ -3,7 +3,7 @@
 Nothing here survives the process; a network runs on ``openqci.services.sqlite_store``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -32,9 +32,11 @@ class MemoryRows:
         self.named[kme, stream] = row
         return row
 
-    def overlapping(self, number: int, start: int, end: int) -> Iterator[Segment]:
+    def overlapping(self, number: int, start: int, end: int) -> Generator[Segment]:
         held = self.segments.get(number, {})
-        return iter([held[key] for key in sorted(held) if held[key].start < end and held[key].end > start])
+        for place in sorted(held):
+            if held[place].start < end and held[place].end > start:
+                yield held[place]
 
     def extents(self, number: int) -> Iterator[tuple[int, int]]:
         held = self.segments.get(number, {})

@@ -32,7 +32,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,10 +165,12 @@ class SqliteRows:
         self._cache[kme, stream] = row
         return row
 
-    def overlapping(self, number: int, start: int, end: int) -> Iterator[Segment]:
+    def overlapping(self, number: int, start: int, end: int) -> Generator[Segment]:
         base = number << START_BITS
         cursor = self._connection.execute(
-            "SELECT place, length, sealed FROM segment WHERE place > ? AND place < ? ORDER BY place",
+            # CAST, so that a row of another type, which SQLite allows, fails to open like any tampered one.
+            "SELECT place, CAST(length AS INTEGER), CAST(sealed AS BLOB) FROM segment "
+            "WHERE place > ? AND place < ? ORDER BY place",
             (base + max(-1, start - SEGMENT_BYTES), base + end),
         )
         try:
@@ -357,7 +359,7 @@ class SqliteKeyStore:
                 self._run_one(work)
             if group:
                 self._connection.execute("COMMIT")
-        except (sqlite3.Error, OpenQCIError) as error:
+        except Exception as error:  # whatever it is, nobody in the group is left waiting
             self._undo_group(error)
             failure = StoreUnavailable(f"the key store could not commit ({error}); nothing of it happened")
             for work in group:
@@ -391,7 +393,8 @@ class SqliteKeyStore:
                 self._connection.execute("BEGIN IMMEDIATE")
                 break
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_s:
+                busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > give_up_s:
                     raise
                 time.sleep(BUSY_LOOK_S)
         # Changes only when another connection has committed (sqlite.org/pragma.html#pragma_data_version).
