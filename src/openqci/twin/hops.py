@@ -37,7 +37,8 @@ class HopState(IntEnum):
 class HopFigures(msgspec.Struct):
     """What a hop has made since it was commissioned; kept in the store, without any key material.
 
-    ``block_ends`` says, per initiator, at which offset of the stream each block in stock ends.
+    ``block_ends`` says, per initiator, at which offset of the stream each block in stock ends. ``epsilon`` is
+    the largest of any block: the authentication's part of it differs a little from one to the next.
     """
 
     blocks: int = 0
@@ -125,7 +126,7 @@ class HopBook:
             leak_bits_total=before.leak_bits_total + (report.disclosed_bits if report else 0),
             secret_bits_total=before.secret_bits_total + 8 * len(outcome.key_a),
             qber=report.qber if report and kept else before.qber,
-            epsilon=outcome.epsilon if kept else before.epsilon,
+            epsilon=max(before.epsilon, outcome.epsilon),
             proof_id=outcome.proof_id,
             last_block=block_summary(outcome),
             last_aborted=outcome.aborted or before.last_aborted,
@@ -171,7 +172,7 @@ class HopBook:
 
     def _stock(self, line: HopLine, now_s: float) -> HopStock:
         """Return a hop as the choice sees it, with the watermarks' hysteresis brought up to date."""
-        low_bytes, high_bytes = self.network.stock.low_bits // 8, self.network.stock.high_bits // 8
+        low_bytes, high_bytes = self.network.stock.low_bits // 8, -(-self.network.stock.high_bits // 8)
         emptier = min(line.stock_bytes.values())
         line.filling = emptier < (high_bytes if line.filling else low_bytes)
         able = line.can_make_key and not line.standing_still

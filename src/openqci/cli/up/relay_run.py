@@ -41,11 +41,14 @@ Spend = tuple[LinkId, SiteId, int, int]
 
 
 class RelayFailed(Exception):
-    """A relay ended without a key; the pads in ``spends`` stay spent."""
+    """A relay ended without a key; the pads in ``spends`` stay spent.
 
-    def __init__(self, reason: str, spends: Iterable[Spend] = ()) -> None:
+    ``forged`` says that the last of them met a wrong MAC: that hop's ends do not hold the same key.
+    """
+
+    def __init__(self, reason: str, spends: Iterable[Spend] = (), *, forged: bool = False) -> None:
         super().__init__(reason)
-        self.spends = tuple(spends)
+        self.spends, self.forged = tuple(spends), forged
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ async def run_relay(store: SqliteKeyStore, order: RelayOrder) -> RelayDone:
     except (OpenQCIError, RelayFailed) as error:
         if confirmation:
             await settle(store, order, withdraw)
-        raise RelayFailed(str(error), spends) from error
+        forged = isinstance(error, RelayFailed) and error.forged
+        raise RelayFailed(str(error), spends, forged=forged) from error
     finally:
         # However it ended, by a full disk or by being stopped: what was not confirmed is wiped.
         origin.abort()
@@ -151,7 +155,7 @@ def accepted(answer: bytes | RelayRefused) -> bytes:
         # A forged frame is for the security officer; a hop that ran dry is for the next try.
         level = logging.ERROR if answer.forged else logging.INFO
         log.log(level, "relay %s refused at %s: %s", answer.relay_id, answer.site, answer.reason)
-        raise RelayFailed(answer.reason)
+        raise RelayFailed(answer.reason, forged=answer.forged)
     return answer
 
 

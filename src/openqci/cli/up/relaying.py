@@ -213,7 +213,7 @@ class EndToEnd:
     def _cost(self, link_id: LinkId, sender: SiteId) -> float:
         if self.book.state(link_id) is HopState.DOWN:
             return inf
-        full = self.network.stock.low_bits / 8
+        full = max(1.0, self.network.stock.low_bits / 8)
         scarcity = 1 - min(1.0, max(0, self._available(link_id, sender)) / full)
         return 1 + (EMPTY_HOP_COST - 1) * scarcity
 
@@ -237,6 +237,9 @@ class EndToEnd:
             log.warning("relay from %s to %s failed: %s", pair.start, pair.end, error)
             pair.route = None
             self._book_spends(error.spends)
+            if error.forged:
+                # Each further try would burn good key on the hops before it.
+                self.book.lines[error.spends[-1][0]].standing_still = "a relay met a wrong MAC on it"
         else:
             self._book_relay(done)
             pair.waiting_bytes = 0
