@@ -157,7 +157,7 @@ def test_take_next_without_a_long_enough_run_says_the_stock(store: Store) -> Non
 
 
 def test_take_next_finds_key_behind_thousands_of_crumbs(store: Store) -> None:
-    crumbs = 1500
+    crumbs = 1100
 
     def scatter(tx: StoreTransaction) -> None:
         tx.append(LISBON, LINK, SecretBytes(pattern(2 * crumbs + 50)))

@@ -140,7 +140,7 @@ def runs(held: dict[int, int]) -> list[tuple[int, int]]:
 
 
 TestMemoryKeyStore = KeyStoreMachine.TestCase
-TestMemoryKeyStore.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestMemoryKeyStore.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 
 TestSqliteKeyStore = SqliteKeyStoreMachine.TestCase
-TestSqliteKeyStore.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestSqliteKeyStore.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
