@@ -446,6 +446,14 @@ FAULTS_OF_ONE_WORK = (
 disk's or the file's, and end the group."""
 
 
+BUSY_CODES = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_BUSY_RECOVERY,
+    sqlite3.SQLITE_BUSY_SNAPSHOT,
+    sqlite3.SQLITE_LOCKED,
+)
+
+
 def connect(path: Path, sealer: Sealer) -> sqlite3.Connection:
     """Return a connection to the store at ``path``, made if it is not there, checked if it is."""
     connection = None
@@ -459,7 +467,7 @@ def connect(path: Path, sealer: Sealer) -> sqlite3.Connection:
             check_same_thread=False,
             cached_statements=64,
         )
-        set_up(connection, path, sealer)
+        set_up_in_turn(connection, path, sealer)
     except (OSError, sqlite3.Error) as error:
         if connection is not None:
             connection.close()
@@ -473,10 +481,30 @@ def connect(path: Path, sealer: Sealer) -> sqlite3.Connection:
     return connection
 
 
+def set_up_in_turn(connection: sqlite3.Connection, path: Path, sealer: Sealer) -> None:
+    """Set the connection up; again for a while if another process is doing the same to a new file.
+
+    SQLite's own waiting does not cover the change to the write-ahead log.
+    """
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return set_up(connection, path, sealer)
+        except sqlite3.OperationalError as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if error.sqlite_errorcode not in BUSY_CODES or time.monotonic() > give_up_s:
+                raise
+            time.sleep(BUSY_LOOK_S)
+
+
 def set_up(connection: sqlite3.Connection, path: Path, sealer: Sealer) -> None:
     """Check or make the tables, then set how the connection writes."""
     connection.execute("PRAGMA secure_delete = ON")
+    # One snapshot for the whole look: another process may be making the tables at this moment.
+    connection.execute("BEGIN")
     check_schema(connection, path)
+    connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
