@@ -1,7 +1,7 @@
 """Brings a network into being in a data directory, or finds it there: certificates, pre-shared key, SAEs.
 
 What is done here happens once per directory. Everything goes through the same doors that an operator uses;
-a restart finds it all in place and does nothing.
+a restart finds it all in place and does nothing, but for hops that have run out of authentication key.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import TypeVar
 from openqci.cli.up.production import NETWORK
 from openqci.core.identifiers import LinkId, SiteId, authentication_stream, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
+from openqci.distillation import AUTHENTICATION_KEY_BYTES
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.keystore.reconcile import destroy_surplus
 from openqci.network import Hop, Network
@@ -37,20 +38,29 @@ def open_store(directory: DataDirectory) -> SqliteKeyStore:
 def share_authentication_keys(
     store: SqliteKeyStore, network: Network, progress: Callable[[str], None]
 ) -> None:
-    """Give both ends of each hop the pre-shared key that authenticates its first blocks.
+    """Give both ends of each hop that cannot authenticate a block a pre-shared key.
 
     In a real network this is the one secret that people carry to both sites; here it comes from the
-    operating system's generator. It authenticates; it never becomes link key.
+    operating system's generator. It authenticates; it never becomes link key. A hop needs it when it is new,
+    and again when a dozen blocks in a row were cut off: each has spent its authentication key, and only a
+    block that succeeds refills it.
     """
-    new = store.submit(lambda transaction: unshared_hops(transaction, network)).result()
-    for group in batched(new, HOPS_PER_TRANSACTION):
+    silent = store.submit(lambda transaction: silent_hops(transaction, network)).result()
+    for group in batched(silent, HOPS_PER_TRANSACTION):
         store.submit(partial(share_all, hops=group)).result()
-    if new:
-        progress(f"pre-shared authentication key at both ends of {len(new)} hops")
+    if silent:
+        progress(f"pre-shared authentication key at both ends of {len(silent)} hops")
 
 
-def unshared_hops(transaction: StoreTransaction, network: Network) -> list[Hop]:
-    return [hop for hop in network.hops.values() if not is_shared(transaction, hop)]
+def silent_hops(transaction: StoreTransaction, network: Network) -> list[Hop]:
+    """Return the hops of which an end has too little key to authenticate one block."""
+    return [hop for hop in network.hops.values() if is_silent(transaction, hop)]
+
+
+def is_silent(transaction: StoreTransaction, hop: Hop) -> bool:
+    stream = authentication_stream(hop.link_id)
+    stocks = [transaction.stock_bytes(kme_of_site(site), stream) for site in (hop.a, hop.b)]
+    return min(stocks) < AUTHENTICATION_KEY_BYTES
 
 
 def share_all(transaction: StoreTransaction, hops: list[Hop]) -> None:
@@ -58,16 +68,14 @@ def share_all(transaction: StoreTransaction, hops: list[Hop]) -> None:
         share(transaction, hop)
 
 
-def is_shared(transaction: StoreTransaction, hop: Hop) -> bool:
-    return transaction.record(NETWORK, "preshared", hop.link_id) is not None
-
-
 def share(transaction: StoreTransaction, hop: Hop) -> None:
+    """Replace what is left of a hop's authentication key at both ends."""
     secret = secrets.token_bytes(AUTHENTICATION_STOCK_BYTES)
+    stream = authentication_stream(hop.link_id)
     for site in (hop.a, hop.b):
+        transaction.destroy(kme_of_site(site), stream)
         with SecretBytes(secret) as key:
-            transaction.append(kme_of_site(site), authentication_stream(hop.link_id), key)
-    transaction.put_record(NETWORK, "preshared", hop.link_id, b"{}")
+            transaction.append(kme_of_site(site), stream, key)
 
 
 def hop_stocks(transaction: StoreTransaction, network: Network) -> dict[tuple[LinkId, SiteId], int]:

@@ -193,7 +193,10 @@ class LiveNetwork:
         )
         service.on_demand = end_to_end.demand
         self._moving = (production, end_to_end)
-        parts = (production.run(), end_to_end.run(), self._watch_directory())
+        parts = [end_to_end.run(), self._watch_directory()]
+        if not self.args.until_ready:
+            # A block that the stop cuts off has spent authentication key for nothing.
+            parts.append(production.run())
         self._tasks += [asyncio.create_task(part) for part in parts]
         for task in self._tasks:
             task.add_done_callback(stop_loudly)
