@@ -1,16 +1,17 @@
-"""Routes on the live network: against brute force on small ones, and at the size of Europe."""
+"""Routes on the live network: against brute force and Floyd-Warshall on small ones, and on Europe's."""
 
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from itertools import pairwise
 from math import inf, isclose
 from time import perf_counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openqci.control import Route, Router
 from openqci.core.identifiers import LinkId, SiteId
+from openqci.network import load_scenario
 
 Hops = list[tuple[LinkId, SiteId, SiteId]]
 
@@ -135,27 +136,106 @@ def test_no_way_is_cheaper_than_the_route(network: tuple[Hops, dict[tuple[str, s
     assert ("f" in reached) == (best < inf)
 
 
-def ladder(rungs: int) -> Hops:
-    """Return a network of Europe's size and shape: long lines with a bridge every twelve hops."""
-    lines: Hops = []
-    for i in range(rungs):
-        for line in "pqr":
-            ends = SiteId(f"{line}{i}"), SiteId(f"{line}{i + 1}")
-            lines.append((LinkId(f"{line}.{i}"), *ends))
-        if i % 12 == 0:
-            for a, b in pairwise("pqr"):
-                lines.append((LinkId(f"{a}{b}.{i}"), SiteId(f"{a}{i}"), SiteId(f"{b}{i}")))
-    return lines
+@st.composite
+def parallel_networks(draw: st.DrawFn) -> tuple[Hops, dict[tuple[str, str], float]]:
+    """Networks in which several links may join the same two nodes, each direction with its own cost."""
+    ends = st.sampled_from([a + b for a in "abcde" for b in "abcde" if a < b])
+    pairs = draw(st.lists(ends, max_size=14))
+    graph = [(LinkId(f"{n:02}{pair}"), SiteId(pair[0]), SiteId(pair[1])) for n, pair in enumerate(pairs)]
+    costs = {
+        (link, end): draw(st.sampled_from([1.0, 2.0, 3.5, inf])) for link, *ends in graph for end in ends
+    }
+    return graph, costs
 
 
-@pytest.mark.parametrize("rungs", [420])
-def test_a_route_across_europe_takes_milliseconds(rungs: int) -> None:
-    """1,263 nodes and 1,330 hops; measured 1 ms on a quiet core, with room here for a busy machine."""
-    router = Router(ladder(rungs))
+def least_costs(graph: Hops, costs: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    """Return the least cost between all nodes by Floyd and Warshall's algorithm."""
+    sites = sorted({site for _, *ends in graph for site in ends})
+    least = {(a, b): 0.0 if a == b else inf for a in sites for b in sites}
+    for link, a, b in graph:
+        for sender, receiver in ((a, b), (b, a)):
+            least[sender, receiver] = min(least[sender, receiver], costs[link, sender])
+    for via in sites:
+        for a in sites:
+            for b in sites:
+                least[a, b] = min(least[a, b], least[a, via] + least[via, b])
+    return least
+
+
+@given(parallel_networks())
+def test_all_routes_among_parallel_links_cost_the_least(
+    network: tuple[Hops, dict[tuple[str, str], float]],
+) -> None:
+    graph, costs = network
+    router = Router(graph)
+    ends = {link: (a, b) for link, a, b in graph}
+    for (a, b), least in least_costs(graph, costs).items():
+        found = router.route(SiteId(a), SiteId(b), lambda *edge: costs[edge]) if a != b else None
+        assert a == b or (found is None) == (least == inf)
+        if found is not None:
+            assert isclose(sum(costs[edge] for edge in zip(found.links, found.sites, strict=False)), least)
+            for link, (sender, receiver) in zip(found.links, pairwise(found.sites), strict=True):
+                rivals = [
+                    each
+                    for each, both in ends.items()
+                    if set(both) == {sender, receiver} and costs[each, sender] == costs[link, sender]
+                ]
+                assert link == min(rivals), "of parallel links of equal cost the first by name"
+            assert found == Router(graph).route(SiteId(a), SiteId(b), lambda *edge: costs[edge])
+
+
+# Europe
+
+
+EUROPE = load_scenario("eu27")
+LISBON, WARSAW = SiteId("pt-lisbon"), SiteId("pl-warsaw")
+
+
+def fibre_km(link_id: LinkId, sender: SiteId) -> float:
+    return EUROPE.hops[link_id].length_km
+
+
+def shortest_km(source: SiteId, target: SiteId) -> float:
+    """Return the length of the shortest way by Dijkstra's algorithm, written down once more as the oracle."""
+    neighbours: dict[SiteId, list[tuple[SiteId, float]]] = {}
+    for hop in EUROPE.hops.values():
+        neighbours.setdefault(hop.a, []).append((hop.b, hop.length_km))
+        neighbours.setdefault(hop.b, []).append((hop.a, hop.length_km))
+    reached: set[SiteId] = set()
+    heap = [(0.0, source)]
+    while heap:
+        length_km, site = heappop(heap)
+        if site == target:
+            return length_km
+        if site not in reached:
+            reached.add(site)
+            for other, more_km in neighbours[site]:
+                heappush(heap, (length_km + more_km, other))
+    return inf
+
+
+def test_lisbon_to_warsaw() -> None:
+    router = Router((hop.link_id, hop.a, hop.b) for hop in EUROPE.hops.values())
     took_s = []
     for _ in range(5):
         began_s = perf_counter()
-        found = router.route(SiteId("p0"), SiteId(f"r{rungs}"), lambda link_id, sender: 1.0 + len(link_id))
+        found = router.route(LISBON, WARSAW, fibre_km)
         took_s.append(perf_counter() - began_s)
-        assert found is not None and len(found.links) >= rungs
-    assert min(took_s) < 0.05
+    assert found is not None and (found.sites[0], found.sites[-1]) == (LISBON, WARSAW)
+    for link, ends in zip(found.links, pairwise(found.sites), strict=True):
+        assert {EUROPE.hops[link].a, EUROPE.hops[link].b} == set(ends)
+    length_km = sum(fibre_km(link, site) for link, site in zip(found.links, found.sites, strict=False))
+    assert isclose(length_km, shortest_km(LISBON, WARSAW))
+    back = router.route(WARSAW, LISBON, fibre_km)
+    assert back is not None and isclose(length_km, sum(EUROPE.hops[link].length_km for link in back.links))
+    print(f"Lisbon to Warsaw: {len(found.links)} hops, {length_km:.0f} km, {1e3 * min(took_s):.2f} ms")
+
+
+def test_a_hop_that_falls_out_is_gone_round_and_islands_are_out_of_reach() -> None:
+    router = Router(((hop.link_id, hop.a, hop.b) for hop in EUROPE.hops.values()), EUROPE.sites)
+    first = router.route(LISBON, WARSAW, even)
+    assert first is not None
+    lost = first.links[len(first.links) // 2]
+    second = router.route(LISBON, WARSAW, lambda link, sender: inf if link == lost else 1.0)
+    assert second is not None and lost not in second.links and len(second.links) >= len(first.links)
+    assert router.unreachable_from(LISBON) >= set(EUROPE.unreached)
