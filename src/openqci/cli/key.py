@@ -115,10 +115,18 @@ def ask(request: Callable[[], Answer], deadline_s: float) -> tuple[Answer, float
             return answer, now_s - began_s
         if answer.status != 503:
             raise RequestRefused(answer.status, answer.message)
+        if (reason := hopeless_reason(answer)) is not None:
+            raise RequestRefused(503, f"{answer.message}: {reason}")
         pause_s = RETRY_S if answer.retry_after_s is None else answer.retry_after_s
         if now_s + pause_s >= deadline_s:
             raise KeyUnavailable(f"no key in time: {answer.message}", **shortage_bytes(answer))
         time.sleep(pause_s)
+
+
+def hopeless_reason(answer: Answer) -> str | None:
+    """Return why no waiting will help, where the KME says so in a 503's details."""
+    said = (part.get("reason") for part in answer.body.get("details", []))
+    return next((str(reason) for reason in said if reason is not None), None)
 
 
 def shortage_bytes(answer: Answer) -> dict[str, int]:
@@ -182,9 +190,11 @@ def as_text(report: dict[str, Any]) -> str:
         *(f"  key {key}" for key in report.get("keys", [])),
     ]
     if report["route"]:
+        long_links = any(".tn" in site for site in report["route"])
+        legend = "; (n) stands for n trusted nodes on one long link" if long_links else ""
         lines += [
             f"route     {' > '.join(folded(report['route']))}",
-            f"hops      {report['hops']}; (n) stands for n trusted nodes on one long link",
+            f"hops      {report['hops']}{legend}",
             f"epsilon   {report['epsilon']:.3g}",
             f"photons   {'simulated' if report['simulated'] else 'real'}",
         ]

@@ -7,11 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from openqci.core.errors import ConfigurationError
 from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.delivery.directory import SaeDirectory, SaeRecord, parse_sae_id
 from openqci.services.data_directory import DataDirectory
-from openqci.services.pki import CertificateAuthority, fingerprint, read_certificate, write_credentials
+from openqci.services.pki import (
+    CertificateAuthority,
+    fingerprint,
+    identity_in,
+    read_certificate,
+    write_credentials,
+)
 from openqci.services.sqlite_store import SqliteKeyStore
 
 
@@ -59,19 +67,34 @@ def enrol(
 ) -> SaeRecord:
     """Enrol an application, or find it enrolled: the same ID, site and folder again change nothing.
 
-    Raises ConfigurationError if the ID is taken, or ``out`` cannot be written. The record comes last, so
-    that an interrupted enrolment leaves files that open nothing, and can be repeated.
+    A folder that was moved is found by the certificate in it. Raises ConfigurationError if the ID is taken,
+    or ``out`` holds what is another's or cannot be written. The record comes last, so that an interrupted
+    enrolment leaves files that open nothing, and can be repeated.
     """
     known = store.submit(lambda tx: SaeDirectory(tx).sae(sae_id)).result()
-    if known is not None:
-        refuse_other(known, site_id, out)
-        if has_credentials(known):
+    if known is not None and known.site_id == site_id and holds_credentials(out, known):
+        if known.credentials_dir == str(out):
             return known
-    issued = authority.issue_sae(sae_id)
-    write_credentials(out, issued, authority)
-    record = SaeRecord(sae_id, site_id, kme_id, issued.sha256, str(out), time.time())
-    store.submit(lambda tx: SaeDirectory(tx).enrol(record)).result()
+        record = msgspec.structs.replace(known, credentials_dir=str(out))
+    else:
+        if known is not None:
+            refuse_other(known, site_id, out)
+        refuse_foreign_credentials(out, sae_id)
+        issued = authority.issue_sae(sae_id)
+        write_credentials(out, issued, authority)
+        record = SaeRecord(sae_id, site_id, kme_id, issued.sha256, str(out), time.time())
+    store.submit(lambda tx: replace_record(SaeDirectory(tx), known, record)).result()
     return record
+
+
+def replace_record(directory: SaeDirectory, known: SaeRecord | None, record: SaeRecord) -> None:
+    """Enter an application, unless another enrolment has come between since ``known`` was read."""
+    if directory.sae(record.sae_id) != known:
+        raise ConfigurationError(
+            f"SAE {record.sae_id!r} has just been enrolled by someone else; look with `openqci sae list`, "
+            "then repeat this or choose another --id"
+        )
+    directory.enrol(record)
 
 
 def enrolled_saes(directory: DataDirectory) -> list[SaeRecord]:
@@ -128,9 +151,22 @@ def refuse_other(known: SaeRecord, site_id: SiteId, out: Path) -> None:
         )
 
 
-def has_credentials(record: SaeRecord) -> bool:
-    """Tell whether the folder of an application still holds what it was given."""
-    folder = Path(record.credentials_dir)
+def holds_credentials(folder: Path, record: SaeRecord) -> bool:
+    """Tell whether a folder holds, whole, what an application was given."""
     if not all((folder / name).is_file() for name in ("cert.pem", "key.pem", "ca.pem")):
         return False
-    return fingerprint(read_certificate(folder / "cert.pem")) == record.certificate_sha256
+    try:
+        return fingerprint(read_certificate(folder / "cert.pem")) == record.certificate_sha256
+    except ConfigurationError:
+        return False
+
+
+def refuse_foreign_credentials(out: Path, sae_id: SaeId) -> None:
+    """Refuse a folder with the certificate of another application: its private key would be overwritten."""
+    try:
+        owner = identity_in(out / "cert.pem")
+    except ConfigurationError:
+        return
+    if owner is None or owner.sae_id != sae_id:
+        name = "another application" if owner is None else f"SAE {owner.sae_id!r}"
+        raise ConfigurationError(f"{out} holds the credentials of {name}; choose another --out")

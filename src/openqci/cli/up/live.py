@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
+import shutil
 import signal
 import sys
 import time
@@ -117,6 +119,8 @@ class LiveNetwork:
         """Commission what is new, start every part, tell when all is ready."""
         network, progress = self.network, self.progress
         progress(f"{network.title}: {len(network.sites)} nodes, {len(network.hops)} QKD hops")
+        if self.args.ready_file is not None:
+            self.args.ready_file.unlink(missing_ok=True)
         self.clock = SimulatedClock(await self.store.run(clock_start_s), self.args.speed)
         settled = await self.store.run(settle_pending)
         if settled:
@@ -138,7 +142,8 @@ class LiveNetwork:
 
     async def stop(self) -> None:
         """Stop everything in the order that loses nothing: demand, interfaces, relays, blocks, store."""
-        self.progress("stopping")
+        if self._moving is not None:
+            self.progress("stopping")
         if self.load is not None:
             await asyncio.to_thread(self.load.stop)
         for task in self._tasks:
@@ -156,7 +161,8 @@ class LiveNetwork:
                 await self._note_clock()
         finally:
             await asyncio.to_thread(self.store.close)
-        self.progress("stopped; all keys are kept")
+        if self._moving is not None:
+            self.progress("stopped; all keys are kept")
 
     def _enrol_scenario(self) -> None:
         """Enrol the scenario's own SAEs, those that are not there yet."""
@@ -232,7 +238,8 @@ class LiveNetwork:
         self.progress(f"ready: {len(self.urls)} KMEs answer; console {console_url}; data in {data_dir}")
         if self.network.flows and not self.args.until_ready:
             first = self.network.flows[0]
-            self.progress(f"try: openqci key --data-dir {data_dir} --from {first.master} --to {first.slave}")
+            ends = f"--from {first.master} --to {first.slave}"
+            self.progress(f"try: {command()} key --data-dir {data_dir} {ends}")
 
     def _begin_load(self) -> None:
         if not self.args.no_load:
@@ -266,6 +273,11 @@ class LiveNetwork:
             )
             await asyncio.sleep(PROGRESS_EVERY_S)
         self.progress("every hop that can make key has key in stock")
+
+
+def command() -> str:
+    """Return how the person who started this can call ``openqci`` again."""
+    return "openqci" if shutil.which("openqci") else os.path.relpath(sys.argv[0])
 
 
 def all_saes(transaction: StoreTransaction) -> list[SaeRecord]:

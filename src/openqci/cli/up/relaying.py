@@ -147,8 +147,10 @@ class EndToEnd:
             return {record.sae_id: record.site_id for record in found if record}
 
         self._sites |= await self.store.run(work)
-        if master in self._sites and slave in self._sites:
-            self.demand(master, slave, wanted_bytes)
+        known = master in self._sites and slave in self._sites
+        if known and self.demand(master, slave, wanted_bytes) is not None:
+            # No key will come: wake the request that waits, so that it asks again and learns why.
+            self.arrived(master, slave)
 
     async def _look(self) -> None:
         """Read all stocks, start the relays that can be paid for, note which hops are short."""
