@@ -35,6 +35,8 @@ RENEW_BEFORE_DAYS = 60
 
 CLOCK_SKEW = timedelta(hours=1)
 
+KEY_PEM_END = b"-----END PRIVATE KEY-----\n"
+
 KME_URN = "urn:openqci:kme:"
 SAE_URN = "urn:openqci:sae:"
 
@@ -65,9 +67,10 @@ class CertificateAuthority:
     def open_or_create(cls, folder: Path) -> Self:
         """Open the authority in a folder, making it if there is none.
 
-        Raises ConfigurationError if one of its two files is missing or damaged.
+        Raises ConfigurationError if one of its two files is missing or damaged. What a start leaves that was
+        cut off between the two has certified nobody, and is made anew.
         """
-        if not (folder / "ca.pem").exists():
+        if not (folder / "ca.pem").exists() and not (folder / "kmes").exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _make_authority(folder)
         return cls.open(folder)
@@ -122,14 +125,18 @@ class CertificateAuthority:
         for kme_id, file in files.items():
             if not self._is_good(file):
                 issued = self.issue_kme(kme_id)
-                write_private(file, issued.certificate_pem + issued.key_pem)
+                # Not flushed to the disk: over a thousand flushes take long, and what is lost is issued anew.
+                _write(file, issued.certificate_pem + issued.key_pem, 0o600, durable=False)
         return files
 
     def _is_good(self, file: Path) -> bool:
-        """Tell whether a KME's file holds a certificate of this authority with time left."""
+        """Tell whether a KME's file holds, whole, a certificate of this authority with time left."""
         try:
-            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            content = file.read_bytes()
+            certificate = x509.load_pem_x509_certificate(content)
         except (OSError, ValueError):
+            return False
+        if not content.endswith(KEY_PEM_END):
             return False
         left = certificate.not_valid_after_utc - datetime.now(UTC)
         return certificate.issuer == self._name and left > timedelta(days=RENEW_BEFORE_DAYS)
@@ -170,7 +177,15 @@ def peer_identity(certificate_der: bytes) -> PeerIdentity | None:
 
     None if it names nobody, if two names disagree, or if the name is no SAE ID.
     """
-    certificate = x509.load_der_x509_certificate(certificate_der)
+    return _identity(x509.load_der_x509_certificate(certificate_der))
+
+
+def identity_in(file: Path) -> PeerIdentity | None:
+    """Return who the certificate in a PEM file names, or None; ConfigurationError if it cannot be read."""
+    return _identity(read_certificate(file))
+
+
+def _identity(certificate: x509.Certificate) -> PeerIdentity | None:
     names = set(_sae_uris(certificate)) or {
         str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     }
@@ -215,11 +230,15 @@ def write_public(file: Path, content: bytes) -> None:
     _write(file, content, 0o644)
 
 
-def _write(file: Path, content: bytes, mode: int) -> None:
+def _write(file: Path, content: bytes, mode: int, *, durable: bool = True) -> None:
     part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
+        if durable:
+            # An enrolment that was reported must not come back from a power loss as an empty file.
+            stream.flush()
+            os.fsync(stream.fileno())
     part.replace(file)
 
 
