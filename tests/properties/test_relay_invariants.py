@@ -5,6 +5,7 @@ byte of link key that a frame has used, as pad, key or MAC key, and finds none t
 """
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from openqci.core.errors import KeyUnavailable, PeerMisbehaved
 from openqci.core.identifiers import StreamId, link_stream
+from openqci.keystore.ports import KmeView
 from openqci.relay import (
     RelayArrival,
     RelayOrder,
@@ -27,21 +29,37 @@ from openqci.relay import (
 from openqci.relay.messages import decode_frame
 from tests.relay.make import Crash, Net, order, revealed
 
-LINKS = {"a--b": ("a", "b"), "b--c": ("b", "c"), "c--d": ("c", "d"), "a--d": ("a", "d"), "b--d": ("b", "d")}
+LINKS = {f"{a}--{b}": (a, b) for a, b in ("ab", "bc", "cd", "de", "ae", "bd")}
+"""A ring of five nodes with a chord."""
+
+SITES = "abcde"
 ROUTES = [
-    (("a", "b"), ("a--b",)),
-    (("b", "a"), ("a--b",)),
-    (("a", "b", "c"), ("a--b", "b--c")),
-    (("c", "b", "a"), ("b--c", "a--b")),
-    (("a", "d", "c", "b"), ("a--d", "c--d", "b--c")),
-    (("d", "b", "a"), ("b--d", "a--b")),
-    (("c", "d", "a"), ("c--d", "a--d")),
-    (("d", "a", "b", "c"), ("a--d", "a--b", "b--c")),
+    (tuple(way), tuple("--".join(sorted(ends)) for ends in pairwise(way)))
+    for way in (
+        "ab",
+        "ba",
+        "abc",
+        "cba",
+        "aedc",
+        "dba",
+        "cde",
+        "ebcd",
+        "eabc",
+        "bdea",
+        "abdc",
+        "edcba",
+        "edbc",
+    )
+    if all("--".join(sorted(ends)) in LINKS for ends in pairwise(way))
 ]
 
 
+def ranges(view: KmeView, stream: StreamId) -> list[tuple[int, int]]:
+    return view.ranges(stream)
+
+
 class Relays(RuleBasedStateMachine):
-    """Four nodes, five links, an adversary on every wire, and power cuts."""
+    """Five nodes, six links, an adversary on every wire, and power cuts."""
 
     @initialize()
     def commission(self) -> None:
@@ -55,6 +73,7 @@ class Relays(RuleBasedStateMachine):
         self.confirmations: list[tuple[str, bytes]] = []
         self.arrived: dict[str, bytes] = {}
         self.available: dict[str, bytes] = {}
+        self.dead: set[str] = set()
         self.used: dict[StreamId, dict[int, str]] = {}
 
     @rule(way=st.sampled_from(ROUTES), key_bytes=st.sampled_from([1, 32, 64]))
@@ -138,6 +157,7 @@ class Relays(RuleBasedStateMachine):
             return
         if lost:
             origin.abort()
+            self.dead.add(relay_id)
             return
         key, _ = origin.confirm(message)
         self.available[relay_id] = revealed(key.key)
@@ -152,12 +172,14 @@ class Relays(RuleBasedStateMachine):
         try:
             origin.confirm(message[:-1] + bytes([message[-1] ^ flip]))
         except PeerMisbehaved:
+            self.dead.add(relay_id)
             return
         raise AssertionError("a forged confirmation made a key available")
 
     @rule()
     def restart(self) -> None:
         """All nodes lose their memory; what is on the wires may still arrive."""
+        self.dead.update(self.origins)
         self.origins.clear()
 
     @invariant()
@@ -165,6 +187,18 @@ class Relays(RuleBasedStateMachine):
         """I2: what the origin has, the destination has, and it is link key of the first hop."""
         for relay_id, key in getattr(self, "available", {}).items():
             assert self.arrived[relay_id] == key
+
+    @invariant()
+    def no_key_of_a_dead_relay_is_available(self) -> None:
+        """I4."""
+        assert not getattr(self, "dead", set()) & getattr(self, "available", {}).keys()
+
+    @invariant()
+    def what_was_used_is_gone_where_it_was_used(self) -> None:
+        """I1 at rest: no sender still holds a byte that a frame of its own has used."""
+        for stream, used in getattr(self, "used", {}).items():
+            for start, length in self.net.at(stream.rsplit("/")[-1], partial(ranges, stream=stream)):
+                assert not used.keys() & range(start, start + length)
 
     def _receive(self, wire: bytes, *, crash: bool = False) -> None:
         frame = decode_frame(wire)
@@ -183,10 +217,11 @@ class Relays(RuleBasedStateMachine):
         else:
             assert isinstance(answer, RelayRefused)
             assert not answer.forged, "a genuine frame is refused only if the next hop is empty"
+            self.dead.add(answer.relay_id)
 
     def _receive_forged(self, wire: bytes) -> None:
         """No forged frame makes a node send or keep anything (I4)."""
-        for site in "abcd":
+        for site in SITES:
             for step in (forward, terminate):
                 try:
                     answer: Any = self.net.at(site, partial(step, data=wire))
@@ -208,6 +243,12 @@ class Relays(RuleBasedStateMachine):
     def _arrived(self, arrival: RelayArrival) -> None:
         relay_id = arrival.order.relay_id
         assert relay_id not in self.arrived, "one relay arrived twice"
+        hops = [arrival.order.hop(index) for index in range(len(arrival.order.links))]
+        for link, sender, receiver in hops:
+            stream = link_stream(link, sender)
+            used = {place for place, user in self.used[stream].items() if user == relay_id}
+            held = self.net.at(receiver, partial(ranges, stream=stream))
+            assert used and not any(used & set(range(start, start + length)) for start, length in held)
         assert arrival.order == self.orders[relay_id]
         key = revealed(arrival.key.key)
         first = link_stream(*arrival.order.hop(0)[:2])
