@@ -85,6 +85,12 @@ def test_a_frame_with_a_part_cut_out_and_bytes_put_in_finds_no_key(
             assert isinstance(answer, RelayRefused) and answer.forged
 
 
+def named(wire: bytes) -> tuple[object, ...]:
+    """Return the range that a frame names at its receiver."""
+    frame = decode_frame(wire)
+    return (*frame.order.hop(frame.hop_index), frame.offset_bytes, frame.order.key_bytes)
+
+
 @given(hop=st.integers(0, 3), place=st.integers(0), flip=st.integers(1, 255))
 def test_tampering_destroys_the_range_at_the_receiver_for_good_or_touches_nothing(
     hop: int, place: int, flip: int
@@ -102,7 +108,9 @@ def test_tampering_destroys_the_range_at_the_receiver_for_good_or_touches_nothin
     step = net.terminate if hop == 3 else net.forward
     try:
         refusal: Any = step(receiver, bytes(changed))
-    except (PeerMisbehaved, KeyUnavailable):
+    except (PeerMisbehaved, KeyUnavailable) as error:
+        if isinstance(error, KeyUnavailable):
+            assert named(bytes(changed)) != named(wire), "a range that is there is taken and so destroyed"
         assert net.stock(receiver, links[hop], sites[hop]) == hop_bytes(KEY_BYTES)
         assert isinstance(step(receiver, wire), bytes | RelayArrival)
         return
