@@ -55,6 +55,28 @@ class HopFigures(msgspec.Struct):
     block_ends: dict[SiteId, list[int]] = {}
 
 
+class RecentBits:
+    """Bits over the last :data:`RATE_WINDOW_S`; what is older goes when something is added or asked for."""
+
+    def __init__(self) -> None:
+        self._counts: deque[tuple[float, int]] = deque()
+
+    def add(self, now_s: float, bits: int) -> None:
+        self._counts.append((now_s, bits))
+        self._forget_before(now_s - RATE_WINDOW_S)
+
+    def total(self, now_s: float) -> int:
+        self._forget_before(now_s - RATE_WINDOW_S)
+        return sum(bits for _, bits in self._counts)
+
+    def _forget_before(self, time_s: float) -> None:
+        while self._counts and self._counts[0][0] <= time_s:
+            self._counts.popleft()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
 @dataclass
 class HopLine:
     """One line of the book."""
@@ -67,7 +89,7 @@ class HopLine:
     not_before_s: float = 0.0
     standing_still: str = ""
     filling: bool = False
-    recent: deque[tuple[float, int]] = field(default_factory=deque)
+    recent: RecentBits = field(default_factory=RecentBits)
 
     @property
     def stock_bits(self) -> int:
@@ -79,9 +101,7 @@ class HopLine:
 
     def distilled_bps(self, now_s: float) -> float:
         """Return the mean secret rate over the last :data:`RATE_WINDOW_S`."""
-        while self.recent and self.recent[0][0] <= now_s - RATE_WINDOW_S:
-            self.recent.popleft()
-        return sum(bits for _, bits in self.recent) / min(RATE_WINDOW_S, max(now_s, 1.0))
+        return self.recent.total(now_s) / min(RATE_WINDOW_S, max(now_s, 1.0))
 
 
 class HopBook:
@@ -139,7 +159,7 @@ class HopBook:
         line = self.lines[outcome.link_id]
         line.distilling_since_s = None
         line.figures = figures
-        line.recent.append((now_s, 8 * len(outcome.key_a)))
+        line.recent.add(now_s, 8 * len(outcome.key_a))
         for site, added_bytes in stored.items():
             line.stock_bytes[site] += added_bytes
 

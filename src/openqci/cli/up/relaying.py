@@ -18,7 +18,7 @@ from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.network import Network
 from openqci.relay import hop_bytes
 from openqci.services.sqlite_store import SqliteKeyStore
-from openqci.twin.hops import RATE_WINDOW_S, HopBook, HopState
+from openqci.twin.hops import RATE_WINDOW_S, HopBook, HopState, RecentBits
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Pair:
     relaying: bool = False
     route: Route | None = None
     routed_at_s: float = -inf
+    served_at_s: float = -inf
 
 
 @dataclass
@@ -81,7 +82,7 @@ class EndToEnd:
         self.relays = 0
         self.recent: deque[dict[str, Any]] = deque(maxlen=ROUTES_SHOWN)
         self._reserved: dict[tuple[LinkId, SiteId], int] = {}
-        self._consumed: deque[tuple[float, int]] = deque()
+        self._consumed = RecentBits()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._sites = {sae.sae_id: sae.site for sae in network.saes.values()}
@@ -137,9 +138,7 @@ class EndToEnd:
 
     def consumed_bps(self, now_s: float) -> float:
         """Return the mean rate at which relays have spent link key, over all hops."""
-        while self._consumed and self._consumed[0][0] <= now_s - RATE_WINDOW_S:
-            self._consumed.popleft()
-        return sum(bits for _, bits in self._consumed) / RATE_WINDOW_S
+        return self._consumed.total(now_s) / RATE_WINDOW_S
 
     async def _find_sites(self, master: SaeId, slave: SaeId, wanted_bytes: int) -> None:
         def work(transaction: StoreTransaction) -> dict[SaeId, SiteId]:
@@ -156,7 +155,8 @@ class EndToEnd:
         """Read all stocks, start the relays that can be paid for, note which hops are short."""
         await self._read_stocks()
         shortage = Shortage()
-        for pair in sorted(self.pairs.values(), key=lambda pair: -pair.waiting_bytes):
+        # Waiting pairs first, in turn: how much one asks for buys it no place before the others (I9).
+        for pair in sorted(self.pairs.values(), key=lambda pair: (not pair.waiting_bytes, pair.served_at_s)):
             if not pair.relaying:
                 self._serve(pair, shortage)
         if shortage != self.shortage:
@@ -189,6 +189,9 @@ class EndToEnd:
                 pair.waiting_bytes,
             )
         )
+        if pair.waiting_bytes and pair.stock_bytes >= KEY_BYTES * rule.pair_high_keys:
+            # The stock is all rests too small for this key: exactly what is wanted, not one more rest.
+            wanted = min(wanted, pair.waiting_bytes)
         route = self._route(pair) if wanted else None
         if route is None:
             return
@@ -196,7 +199,7 @@ class EndToEnd:
         least = min(wanted, pair.waiting_bytes or REFILL_BYTES_MIN)
         key_bytes = affordable_bytes(wanted, least, stocks, hop_bytes(0))
         if key_bytes and len(self._tasks) < RELAYS_AT_ONCE_MAX:
-            pair.relaying = True
+            pair.relaying, pair.served_at_s = True, self.clock.now_s()
             self._reserve(route, hop_bytes(key_bytes))
             self._tasks.add(task := asyncio.create_task(self._relay(pair, route, key_bytes)))
             task.add_done_callback(self._tasks.discard)
@@ -258,7 +261,7 @@ class EndToEnd:
         and would then count a second time.
         """
         self.book.spent((link, site, length) for link, site, _, length in spends)
-        self._consumed.append((self.clock.now_s(), 8 * sum(length for *_, length in spends)))
+        self._consumed.add(self.clock.now_s(), 8 * sum(length for *_, length in spends))
 
     def _book_relay(self, done: RelayDone) -> None:
         self._book_spends(done.spends)
