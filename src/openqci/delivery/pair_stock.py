@@ -30,7 +30,7 @@ BATCH_KIND = "pair-batch"
 QUEUE_KIND = "pair-queue"
 
 KEY_BYTES_MIN = 8
-"""The smallest key that is delivered; a rest below it is destroyed with its batch at the master."""
+"""The smallest key that is delivered; a rest below it holds none, and is destroyed with its batch."""
 
 
 class KeyBatch(msgspec.Struct, frozen=True):
@@ -167,11 +167,8 @@ def _plan(
 
 
 def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:
-    rest_bytes = view.stock_bytes(batch.stream)
-    if batch.role == "master" and rest_bytes < KEY_BYTES_MIN:
+    if view.stock_bytes(batch.stream) < KEY_BYTES_MIN:
         destroy_batch(view, batch)
-    elif rest_bytes == 0:
-        view.drop_record(BATCH_KIND, _batch_key(batch))
 
 
 def _batch_key(batch: KeyBatch) -> str:
