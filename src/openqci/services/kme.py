@@ -30,8 +30,10 @@ WAIT_S = 5.0
 """How long a request waits for stock: well below the 10 s after which common clients give up."""
 
 WAITING_MAX = 2_000
+WAITING_PER_MASTER_MAX = 256
 WAITING_PER_PAIR_MAX = 64
-"""Requests that may wait at once, in all and per pair; one more is refused at once (invariant I9)."""
+"""Requests that may wait at once, in all, per application and per pair of them; one more is refused at once
+(invariant I9)."""
 
 
 class KeyStore(Protocol):
@@ -88,7 +90,7 @@ class KmeService:
                 hopeless = self._demand(pair, shortage.wanted_bytes)
                 if hopeless is not None:
                     raise etsi014.insufficient_key(shortage, hopeless) from None
-                if not await self._arrived(arrival, deadline_s):
+                if not await self._arrived(pair, arrival, deadline_s):
                     raise etsi014.insufficient_key(shortage) from None
             else:
                 self.keys_delivered[kme] += len(delivery.keys)
@@ -150,13 +152,22 @@ class KmeService:
             return None
         return self.on_demand(*pair, wanted_bytes)
 
-    async def _arrived(self, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
+    async def _arrived(self, pair: Pair, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
         """Wait for an arrival until the deadline; False if there was none or no place to wait."""
-        crowded = sum(map(len, self._waiting.values())) > WAITING_MAX or any(
-            arrival in line and len(line) > WAITING_PER_PAIR_MAX for line in self._waiting.values()
-        )
         left_s = deadline_s - asyncio.get_running_loop().time()
-        if self._closing or crowded or left_s <= 0:
+        if self._closing or self._crowded(pair, arrival) or left_s <= 0:
             return False
         done, _ = await asyncio.wait({arrival}, timeout=left_s)
         return bool(done) and not arrival.cancelled()
+
+    def _crowded(self, pair: Pair, arrival: "asyncio.Future[None]") -> bool:
+        """Tell whether this request is one more than may wait; one whose stock has just come is not."""
+        line = self._waiting.get(pair, set())
+        if arrival not in line:
+            return False
+        by_master = sum(len(each) for (master, _), each in self._waiting.items() if master == pair[0])
+        return (
+            len(line) > WAITING_PER_PAIR_MAX
+            or by_master > WAITING_PER_MASTER_MAX
+            or sum(map(len, self._waiting.values())) > WAITING_MAX
+        )

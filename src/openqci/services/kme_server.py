@@ -16,6 +16,7 @@ import logging
 import resource
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,10 @@ CONTEXTS_PER_TURN = 20
 OTHER_FILES = 512
 CONNECTIONS_PER_KME = 2
 """Open files that a process needs beside its listening sockets, for the limit that it asks for."""
+
+CONNECTIONS_PER_SAE_MAX = 256
+"""Connections that one application may hold open; one more is closed at once, so that no application can take
+all the files of the process (invariant I9)."""
 
 PROTECTED_HEADERS = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
@@ -173,10 +178,13 @@ class ConnectionsState(ServerState):
     def __init__(self) -> None:
         super().__init__()
         self.connections_made = 0
+        self.connections_of: Counter[str] = Counter()
 
 
 class PeerProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol that puts the caller's identity into ``scope["state"]["peer"]``."""
+
+    _caller = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -186,6 +194,19 @@ class PeerProtocol(HttpToolsProtocol):
         self.app_state = {**self.app_state, "peer": identity}
         if isinstance(self.server_state, ConnectionsState):
             self.server_state.connections_made += 1
+            self._caller = identity.sae_id if identity is not None else ""
+            open_now = self.server_state.connections_of
+            open_now[self._caller] += 1
+            if open_now[self._caller] > CONNECTIONS_PER_SAE_MAX:
+                transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if isinstance(self.server_state, ConnectionsState):
+            open_now = self.server_state.connections_of
+            open_now[self._caller] -= 1
+            if not open_now[self._caller]:
+                del open_now[self._caller]
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP with the standard's Error document."""
