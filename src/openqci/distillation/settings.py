@@ -24,7 +24,10 @@ EPSILON_COR_MIN = polynomial_hash_bound(DETECTIONS_MAX // 8)
 
 
 class BlockName(msgspec.Struct, frozen=True):
-    """Which block of which link: part of every authenticated text. Numbers are never used twice."""
+    """Which block of which link: part of every authenticated text.
+
+    A block that was lost may leave its number to the next; their authentication keys are never the same.
+    """
 
     link_id: LinkId
     number: int

@@ -76,10 +76,15 @@ def distil_block(order: BlockOrder) -> BlockOutcome:
     settings = distillation_settings(order.device)
     name = BlockName(order.hop.link_id, order.number)
     key_a, key_b = SecretBytes(order.authentication_key_a), SecretBytes(order.authentication_key_b)
-    with wiped(key_a, key_b):
-        alice = AliceDistillation(photons.emissions, settings, name, key_a, secrets.token_bytes)
-        bob = BobDistillation(photons.detections, settings, name, key_b, secrets.token_bytes)
-        ends = converse(alice, bob, now_s=0.0)
+    try:
+        with wiped(key_a, key_b):
+            alice = AliceDistillation(photons.emissions, settings, name, key_a, secrets.token_bytes)
+            bob = BobDistillation(photons.detections, settings, name, key_b, secrets.token_bytes)
+            ends = converse(alice, bob, now_s=0.0)
+    finally:
+        # The ends wipe what they take of the raw bits; the records themselves are the caller's.
+        photons.emissions.bits[:] = 0
+        photons.detections.bits[:] = 0
     return outcome(order, photons.duration_s, *ends)
 
 
@@ -118,6 +123,9 @@ def outcome(
             f"{end.reason} {end.detail}" for end in (at_a, at_b) if isinstance(end, DistillationAborted)
         ]
         aborted, revealed, epsilon, proof_id = "; ".join(reasons), [b"", b""], 0.0, PROOF_ID
+        for end in (at_a, at_b):
+            if isinstance(end, KeyDistilled):
+                end.key.key.wipe()
     return BlockOutcome(
         link_id=order.hop.link_id,
         number=order.number,
