@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 ROWS_SHOWN = 20
 ANSWER_WAIT_S = 10
@@ -34,8 +34,10 @@ def running_status(data_dir: Path) -> dict[str, Any] | None:
     if not address_file.exists():
         return None
     console_url = json.loads(address_file.read_text())["console_url"]
+    # The console is on this machine: no proxy of the environment stands between.
+    direct = build_opener(ProxyHandler({}))
     try:
-        with urlopen(f"{console_url.rstrip('/')}/api/status", timeout=ANSWER_WAIT_S) as answer:
+        with direct.open(f"{console_url.rstrip('/')}/api/status", timeout=ANSWER_WAIT_S) as answer:
             report: dict[str, Any] = json.load(answer)
     except (URLError, OSError, ValueError):
         return None

@@ -57,7 +57,10 @@ CONSOLE_STOP_S = 1
 
 
 async def serve(args: argparse.Namespace) -> int:
-    """Run the network that the command line asks for until a signal; return the exit code."""
+    """Run the network that the command line asks for until a signal; return the exit code.
+
+    It is 1 if a part failed and the network stopped by itself, so that whatever watches over it can tell.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -84,7 +87,7 @@ async def serve(args: argparse.Namespace) -> int:
             await live.stop()
     finally:
         directory.close()
-    return 0
+    return int(live.failed)
 
 
 class Progress:
@@ -110,6 +113,7 @@ class LiveNetwork:
         self.store: SqliteKeyStore = open_store(directory)
         self.saes: dict[SiteId, list[str]] = {}
         self.load: ScenarioLoad | None = None
+        self.failed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._server: KMEServer | None = None
         self._console: ConsoleServer | None = None
@@ -205,7 +209,7 @@ class LiveNetwork:
             parts.append(production.run())
         self._tasks += [asyncio.create_task(part) for part in parts]
         for task in self._tasks:
-            task.add_done_callback(stop_loudly)
+            task.add_done_callback(self._part_ended)
         return NetworkFigures(
             self.network,
             book,
@@ -216,6 +220,13 @@ class LiveNetwork:
             lambda site: self.saes.get(site, []),
             self.directory.path,
         )
+
+    def _part_ended(self, task: "asyncio.Task[None]") -> None:
+        """A part that ends by itself has met a bug: say so and let the process stop cleanly."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("a part of the network failed; stopping", exc_info=error)
+            self.failed = True
+            signal.raise_signal(signal.SIGTERM)
 
     async def _listen(self, service: KmeService, figures: NetworkFigures) -> None:
         files = await asyncio.to_thread(self.authority.issue_kmes, [kme_of_site(site) for site in self.urls])
@@ -328,10 +339,3 @@ class QuietServer(Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def stop_loudly(task: "asyncio.Task[None]") -> None:
-    """A part that ends by itself has met a bug: say so and let the process stop cleanly."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("a part of the network failed; stopping", exc_info=error)
-        signal.raise_signal(signal.SIGTERM)
