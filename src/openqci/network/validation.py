@@ -52,11 +52,14 @@ def scenario_schema(name: str = "scenario") -> dict[str, object]:
 
 
 def schema_faults(document: Document, name: str) -> list[LocatedFault]:
-    """Return every fault of a file against its schema, in the order of the file."""
+    """Return every fault of a file of a scenario against its schema, in the order of the file."""
+    return faults_against(document, _validator(name))
+
+
+def faults_against(document: Document, validator: Any) -> list[LocatedFault]:
+    """Return every fault of a file against the schema of a ``finite_validator``, in the order of the file."""
     found = [
-        fault
-        for error in _validator(name).iter_errors(document.content)
-        for fault in _explain(document, error)
+        fault for error in validator.iter_errors(document.content) for fault in _explain(document, error)
     ]
     # jsonschema reports each missing field on its own, and each is explained as all of them: keep one.
     return sorted(dict.fromkeys(found), key=lambda fault: fault.line)
@@ -64,9 +67,14 @@ def schema_faults(document: Document, name: str) -> list[LocatedFault]:
 
 @cache
 def _validator(name: str) -> Any:
+    return finite_validator(scenario_schema(name))
+
+
+def finite_validator(schema: Mapping[str, object]) -> Any:
+    """Return a validator for which NaN, infinity, true and false are no numbers."""
     checker = Draft202012Validator.TYPE_CHECKER.redefine_many({"number": _is_number, "integer": _is_integer})
     finite = extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
-    return finite(scenario_schema(name))
+    return finite(schema)
 
 
 def _is_number(_: object, value: object) -> bool:
@@ -125,6 +133,8 @@ def _wanted(schema: Mapping[str, Any]) -> str:
             ("maximum", "at most"),
             ("exclusiveMaximum", "below"),
             ("multipleOf", "a multiple of"),
+            ("minItems", "number of entries at least"),
+            ("maxItems", "number of entries at most"),
         )
         if keyword in schema
     ]
