@@ -1,11 +1,13 @@
 """The examples in the documentation of the package run as they stand."""
 
 import doctest
+import importlib
 
-import openqci.quantum
+import pytest
 
 
-def test_examples_run():
-    result = doctest.testmod(openqci.quantum)
+@pytest.mark.parametrize("module", ["quantum", "quantum.detectors", "quantum.fibre"])
+def test_examples_run(module):
+    result = doctest.testmod(importlib.import_module(f"openqci.{module}"))
     assert result.attempted > 0
     assert result.failed == 0

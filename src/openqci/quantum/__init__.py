@@ -18,10 +18,15 @@ Alice and Bob each leave with their own record (:mod:`openqci.core.detections`) 
 (1000, True)
 
 Read :mod:`openqci.quantum.elements` first, then ``clicks`` (the detector model), ``link``, ``exchange``.
+Where the figures of an element come from: ``fibre`` (kinds and spans), ``detectors`` and ``encodings``
+(which together make a receiver), ``timing`` (jitter and windows), ``coexistence`` (Raman scattering and other
+light of classical channels), ``drift`` (aerial fibre).
 """
 
+from openqci.quantum.detectors import PhotonDetector, generic_detector, receiver_of
 from openqci.quantum.elements import DecoySource, FibreChannel, Receiver
 from openqci.quantum.exchange import Exchange, exchange
+from openqci.quantum.fibre import FibreKind, FibreSpan, fibre_kind
 from openqci.quantum.link import ExpectedStatistics, QuantumLink, expected_statistics
 
 __all__ = [
@@ -29,8 +34,14 @@ __all__ = [
     "Exchange",
     "ExpectedStatistics",
     "FibreChannel",
+    "FibreKind",
+    "FibreSpan",
+    "PhotonDetector",
     "QuantumLink",
     "Receiver",
     "exchange",
     "expected_statistics",
+    "fibre_kind",
+    "generic_detector",
+    "receiver_of",
 ]

@@ -19,6 +19,9 @@ import numpy as np
 from openqci.core.errors import OutsideModel
 from openqci.quantum.elements import Floats
 
+log1p = np.vectorize(math.log1p, otypes=[np.float64])
+"""The C library's, for single numbers: NumPy's own may round otherwise, depending on the processor."""
+
 
 @dataclass(frozen=True)
 class Clicks:
@@ -62,13 +65,48 @@ def background_probability(
     and afterpulse probability the measured background is 2.949e-4 per gate.
     """
     silent = float(np.dot(probabilities, np.exp(-detectable_photons)))
-    a = afterpulse_probability * silent / 2
-    c = 1 - dark_count_probability - afterpulse_probability / 2
-    discriminant = 1 - 4 * a * c
+    dark = np.full((1, 2), dark_count_probability)
+    return float(backgrounds(np.array([silent]), np.ones(1), dark, afterpulse_probability)[0, 0])
+
+
+def backgrounds(
+    silence: Floats, weights: Floats, dark_count_probabilities: Floats, afterpulse_probability: float
+) -> Floats:
+    """Return the chance of each detector to click without light of its own pulse, afterpulses included.
+
+    Parameters
+    ----------
+    silence : ndarray, shape (J,)
+        Probability that the light of a gate is not seen, in each of J settings (bases) of the detectors.
+    weights : ndarray, shape (J,)
+        How often each setting is used; they sum to one.
+    dark_count_probabilities : ndarray, shape (J, 2)
+        Of each detector in each setting, background light included.
+    afterpulse_probability : float
+        Per click.
+
+    Returns
+    -------
+    ndarray, shape (J, 2)
+        ``y = p_dark + p_ap Q / 2`` with ``Q = 1 - sum_j w_j s_j (1 - y_j0)(1 - y_j1)``: a quadratic
+        equation, solved exactly.
+    """
+    # Unknown x = 1 - y of the first detector; the others differ from it by fixed amounts.
+    above = dark_count_probabilities[0, 0] - dark_count_probabilities
+    half = afterpulse_probability / 2
+    weighted = weights * silence
+    # As a sum of differences this stays exact when all settings are equal, as in most links.
+    total_silence = float(silence[0] + np.dot(weights, silence - silence[0]))
+    a = half * total_silence
+    b = 1 - half * float(np.dot(weighted, above.sum(axis=1)))
+    c = 1 - dark_count_probabilities[0, 0] - half * (1 - float(np.dot(weighted, above.prod(axis=1))))
+    discriminant = b * b - 4 * a * c
     if discriminant < 0:
         raise OutsideModel("afterpulse_probability", afterpulse_probability, "afterpulses that die out")
-    # The root of a x^2 - x + c = 0, x = 1 - y, in the form that stays exact without afterpulses.
-    return max(0.0, 1 - 2 * c / (1 + math.sqrt(discriminant)))
+    # The root of a x^2 - b x + c = 0 in the form that stays exact without afterpulses.
+    x = 2 * c / (b + math.sqrt(discriminant))
+    chances: Floats = np.maximum(0.0, 1 - (x + above))
+    return chances
 
 
 def clicks(detectable_photons: Floats, background: float, wrong_fraction: float) -> Clicks:
@@ -92,6 +130,7 @@ def clicks(detectable_photons: Floats, background: float, wrong_fraction: float)
     )
 
 
-def click_probability(detectable_photons: Floats, background: float) -> Floats:
+def click_probability(detectable_photons: Floats, background: float | Floats) -> Floats:
     """Return ``1 - (1 - y) exp(-n)`` without loss of digits for weak light."""
-    return -np.expm1(-detectable_photons + math.log1p(-background))
+    probability: Floats = -np.expm1(-detectable_photons + log1p(-np.asarray(background)))
+    return probability

@@ -26,6 +26,9 @@ UNDECIDED = 0x80
 """Marks a cell that holds the border of two classes; a class has seven bits and never this one."""
 
 
+ALIVE_MIN = 1e-3
+"""Clicks of a paralysable detector that are seen; drawing costs this much more for each."""
+
 PULSES_MAX = 1e15
 """Eleven days at 1 GHz; slots then stay exact in the floating-point numbers they are drawn from."""
 
@@ -68,7 +71,8 @@ def exchange(link: QuantumLink, detections: int, rng: np.random.Generator) -> Ex
     click_probability = float(table.sum())
     if not 0 <= detections <= PULSES_MAX * click_probability:
         raise OutsideModel("detections", detections, f"zero or more, from at most {PULSES_MAX:g} pulses")
-    slots = draw_slots(click_probability, link.dead_slots, detections, rng)
+    draw = draw_paralysed_slots if link.receiver.dead_time_model == "paralysable" else draw_slots
+    slots = draw(click_probability, link.dead_slots, detections, rng)
     kinds = draw_kinds(table.ravel(), detections, rng)
     pulses = int(slots[-1]) + 1 if detections else 0
     return Exchange(
@@ -97,6 +101,34 @@ def draw_slots(click_probability: float, dead_slots: int, count: int, rng: np.ra
         part += before
         before = int(part[-1])
     return slots
+
+
+def draw_paralysed_slots(
+    click_probability: float, dead_slots: int, count: int, rng: np.random.Generator
+) -> Slots:
+    """Return the slots of ``count`` clicks of a detector whose dead time every click starts anew.
+
+    Draws what a detector without dead time would see and keeps the clicks after ``dead_slots`` of silence.
+
+    Raises
+    ------
+    OutsideModel
+        If the detector is so paralysed that fewer than ``ALIVE_MIN`` of these clicks are seen.
+    """
+    alive = math.exp(dead_slots * math.log1p(-click_probability)) if click_probability < 1 else 0.0
+    if dead_slots and alive < ALIVE_MIN:
+        expected = f"a dead time that at least {ALIVE_MIN:g} of the clicks outlive"
+        raise OutsideModel("dead_time_s", f"{dead_slots} gates", expected)
+    parts: list[Slots] = [np.empty(0, dtype=np.int64)]
+    before, missing = -dead_slots - 1, count  # live at the start
+    while missing > 0:
+        candidates = draw_slots(click_probability, 0, min(CHUNK, int(missing / alive) + 64), rng)
+        candidates += before + 1 if before >= 0 else 0
+        silences = np.diff(candidates, prepend=before)
+        parts.append(candidates[silences > dead_slots][:missing])
+        missing -= len(parts[-1])
+        before = int(candidates[-1])
+    return np.concatenate(parts)
 
 
 def draw_kinds(probabilities: Floats, count: int, rng: np.random.Generator) -> Bits:

@@ -2,7 +2,11 @@
 
 The statistics are those of one detection at a time: which intensity, which bases, which bits, one detector
 or both. :func:`class_probabilities` is the one table behind both the closed form here and the Monte Carlo of
-:mod:`openqci.quantum.exchange`, so that the two can only differ by chance.
+:mod:`openqci.quantum.exchange`, so that the two can only differ by chance. ``tests/quantum`` hold the table
+itself against a third form, pulse by pulse with times of arrival.
+
+Left out: what one detection says about the next. Afterpulses, leaked light of neighbours and saturation
+enter as their averages, spread over all live gates alike.
 """
 
 import math
@@ -12,8 +16,9 @@ from functools import cached_property
 import numpy as np
 
 from openqci.core.detections import Z_BASIS
-from openqci.quantum.clicks import background_probability, clicks
-from openqci.quantum.elements import DecoySource, FibreChannel, Floats, Receiver
+from openqci.core.errors import OutsideModel
+from openqci.quantum.clicks import backgrounds, click_probability
+from openqci.quantum.elements import DecoySource, FibreChannel, Floats, Receiver, transmittance
 
 
 @dataclass(frozen=True)
@@ -26,18 +31,21 @@ class QuantumLink:
 
     @cached_property
     def detectable_photons(self) -> Floats:
-        """Mean photons per pulse that the detectors would count, shape (K,)."""
-        return self.receiver(self.channel(self.source.mean_photons()))
+        """Mean photons per pulse that the detectors of the key basis would count, shape (K,)."""
+        return self.receiver(self.channel(self.source.mean_photons())) * self.relative_efficiency
 
     @cached_property
     def background(self) -> float:
-        """Chance of one detector to click in a gate without light: dark counts and afterpulses."""
-        return background_probability(
-            self.detectable_photons,
-            np.array(self.source.probabilities),
-            self.receiver.dark_count_probability,
-            self.receiver.afterpulse_probability,
-        )
+        """Chance of one detector to click in a gate without light of its pulse, in the key basis.
+
+        Dark counts, afterpulses, background light and light of other pulses; mean of both detectors.
+        """
+        return float(detector_backgrounds(self, self.relative_efficiency)[Z_BASIS].mean())
+
+    @cached_property
+    def relative_efficiency(self) -> float:
+        """What saturation leaves of the detectors' efficiency at the count rate of this link, 0 to 1."""
+        return saturated_efficiency(self)
 
     @property
     def dead_slots(self) -> int:
@@ -54,7 +62,8 @@ class ExpectedStatistics:
     Attributes
     ----------
     gains : ndarray, shape (K,)
-        Probability that a pulse of intensity k is seen by a live receiver; the same in every basis.
+        Probability that a pulse of intensity k is seen by a live receiver, all bases together. Where the
+        receiver is equal in both bases, it is the same in each.
     detection_fractions : ndarray, shape (2, K)
         Fraction of all detections in which both ends chose basis b (0 = Z, 1 = X) and Alice intensity k.
         What is missing to one is lost in sifting.
@@ -65,7 +74,7 @@ class ExpectedStatistics:
     click_probability : float
         Probability that a pulse is seen by a live receiver, all intensities together.
     detection_rate_hz : float
-        Detections per second with dead time: ``r / (1 + r tau)``.
+        Detections per second with dead time; with the default model ``r / (1 + r tau)``.
     sifted_rate_hz : float
         Sifted bits per second in the key basis Z, all intensities together.
     qber : float
@@ -96,7 +105,7 @@ def expected_statistics(link: QuantumLink) -> ExpectedStatistics:
     References
     ----------
     C. C. W. Lim et al., PRA 89, 022307 (2014), section IV (channel model); see ``clicks`` for what is
-    refined. Dead time: nonparalysable, common to both detectors.
+    refined. Dead time: common to all detectors, nonparalysable unless the receiver says otherwise.
     """
     table = class_probabilities(link)
     # Axes of the table: intensity, double, Bob's basis, Alice's basis, Bob's bit, Alice's bit.
@@ -104,19 +113,31 @@ def expected_statistics(link: QuantumLink) -> ExpectedStatistics:
     matched = np.stack([per_class[:, b, b] for b in (0, 1)])
     wrong = matched[..., 0, 1] + matched[..., 1, 0]
     seen = matched.sum(axis=(-2, -1))
-    click_probability = float(table.sum())
-    detection_rate_hz = link.source.clock_rate_hz / (1 / click_probability + link.dead_slots)
-    fractions = seen / click_probability
+    total = float(table.sum())
+    rate_hz = detection_rate_hz(link, total)
+    fractions = seen / total
     return ExpectedStatistics(
         gains=table.sum(axis=(1, 2, 3, 4, 5)) / np.array(link.source.probabilities),
         detection_fractions=fractions,
         error_rates=wrong / np.where(seen > 0, seen, 1.0),
-        double_click_fraction=float(table[:, 1].sum()) / click_probability,
-        click_probability=click_probability,
-        detection_rate_hz=detection_rate_hz,
-        sifted_rate_hz=detection_rate_hz * float(fractions[Z_BASIS].sum()),
+        double_click_fraction=float(table[:, 1].sum()) / total,
+        click_probability=total,
+        detection_rate_hz=rate_hz,
+        sifted_rate_hz=rate_hz * float(fractions[Z_BASIS].sum()),
         qber=float(wrong[Z_BASIS].sum() / seen[Z_BASIS].sum()),
     )
+
+
+def detection_rate_hz(link: QuantumLink, click_probability: float) -> float:
+    """Return the detections per second when a live receiver clicks with this probability per gate.
+
+    Nonparalysable: the mean gap is ``1/p + d`` gates. Paralysable: a click is seen when the d gates before
+    it were silent, ``p (1 - p)^d`` per gate.
+    """
+    if link.receiver.dead_time_model == "paralysable":
+        silent = math.exp(link.dead_slots * math.log1p(-min(click_probability, 1 - 1e-16)))
+        return link.source.clock_rate_hz * click_probability * silent
+    return link.source.clock_rate_hz / (1 / click_probability + link.dead_slots)
 
 
 def class_probabilities(link: QuantumLink) -> Floats:
@@ -126,21 +147,160 @@ def class_probabilities(link: QuantumLink) -> Floats:
     -------
     ndarray, shape (K, 2, 2, 2, 2, 2)
         Axes: intensity, double click (0 no, 1 yes), Bob's basis, Alice's basis, Bob's bit, Alice's bit.
-        A double click has its random bit already. The sum is the click probability of a gate.
+        A double click has its random bit already (with a passive choice, clicks in both bases have a random
+        basis and bit). The sum is the click probability of a gate.
     """
-    photons, background = link.detectable_photons, link.background
-    matched = clicks(photons, background, link.receiver.misalignment_error)
-    unmatched = clicks(photons, background, 0.5)
-    equal_bits = np.eye(2)
-    table = np.empty((len(photons), 2, 2, 2, 2, 2))
-    for bob in (0, 1):
-        for alice in (0, 1):
-            seen = matched if alice == bob else unmatched
-            table[:, 0, bob, alice] = (
-                seen.right[:, None, None] * equal_bits + seen.wrong[:, None, None] * (1 - equal_bits)
-            ) / 2
-            table[:, 1, bob, alice] = seen.double[:, None, None] / 4
-    return table * choice_probabilities(link)[:, None, :, :, None, None]
+    return classes_at(link, link.relative_efficiency)
+
+
+def classes_at(link: QuantumLink, relative_efficiency: float) -> Floats:
+    """Return the table of ``class_probabilities`` for detectors of a given relative efficiency."""
+    light = detector_photons(link, relative_efficiency)
+    fires = click_probability(light, detector_backgrounds(link, relative_efficiency)[:, None, None, :])
+    table = np.zeros((len(light), 2, 2, 2, 2, 2))
+    both = fires[..., 0] * fires[..., 1]  # intensity, Bob's basis, Alice's basis, Alice's bit
+    table[:, 0, :, :, 0] = fires[..., 0] * (1 - fires[..., 1]) / 2
+    table[:, 0, :, :, 1] = fires[..., 1] * (1 - fires[..., 0]) / 2
+    table[:, 1] = both[:, :, :, None] / 4
+    if link.receiver.basis_choice == "active":
+        return table * choice_probabilities(link)[:, None, :, :, None, None]
+    # Passive: what is seen in one basis alone, and what is seen in both, which says nothing.
+    silent = (1 - fires).prod(axis=-1)
+    table *= silent[:, None, ::-1, :, None, :]
+    in_both_bases = (1 - silent).prod(axis=1)[:, None, :, None, :]  # intensity, -, Alice's basis, -, bit
+    table[:, 1] += in_both_bases / 2 / 4
+    alice = choice_probabilities(link).sum(axis=1)
+    table *= alice[:, None, None, :, None, None]
+    return table
+
+
+def detector_photons(link: QuantumLink, relative_efficiency: float) -> Floats:
+    """Return the mean photons of a pulse that each detector would count.
+
+    Returns
+    -------
+    ndarray, shape (K, 2, 2, 2, 2)
+        Axes: intensity, Bob's basis, Alice's basis, Alice's bit, detector.
+    """
+    receiver = link.receiver
+    photons = receiver(link.channel(link.source.mean_photons())) * relative_efficiency
+    wrong = wrong_fractions(link)
+    # share[bob, alice, bit, detector]: what the detector of Alice's bit gets, and what the other.
+    share = np.stack([np.stack([1 - wrong, wrong], -1), np.stack([wrong, 1 - wrong], -1)], -2)
+    share[..., 1] *= receiver.efficiency_ratio
+    light: Floats = photons[:, None, None, None, None] * basis_shares(receiver)[:, None, None, None] * share
+    return light
+
+
+def basis_shares(receiver: Receiver) -> Floats:
+    """Return the fraction of the detectable light that the path of each basis gets, shape (2,)."""
+    shares: Floats = np.array([1.0, transmittance(receiver.x_extra_loss_db)])
+    if receiver.basis_choice == "passive":
+        shares *= [receiver.z_basis_probability, 1 - receiver.z_basis_probability]
+    return shares
+
+
+def misalignment_errors(link: QuantumLink) -> tuple[float, float]:
+    """Return the fraction of light at the wrong detector in Z and in X, channel and receiver together."""
+    receiver, turned = link.receiver, link.channel.misalignment_error
+    in_x = receiver.x_misalignment_error
+    errors = (receiver.misalignment_error, receiver.misalignment_error if in_x is None else in_x)
+    z, x = (error + turned - 2 * error * turned for error in errors)
+    return z, x
+
+
+def detector_backgrounds(link: QuantumLink, relative_efficiency: float) -> Floats:
+    """Return the chance of each detector to click without light of its own pulse, shape (2, 2).
+
+    Axes: basis, detector. With an active choice these are the same two detectors in both bases, and what
+    clicked in one may be followed by an afterpulse in the other; with a passive choice they are four.
+    """
+    receiver = link.receiver
+    light = foreign_photons(link, relative_efficiency)
+    dark = receiver.dark_count_probability
+    dark_and_light = dark + (1 - dark) * -np.expm1(-light)
+    silence = silence_of_light(link, relative_efficiency)
+    if receiver.basis_choice == "active":
+        z = receiver.z_basis_probability
+        weights = np.array([z, 1 - z])
+        return backgrounds(silence, weights, dark_and_light, receiver.afterpulse_probability)
+    one = np.ones(1)
+    arms = [
+        backgrounds(silence[b : b + 1], one, dark_and_light[b : b + 1], receiver.afterpulse_probability)
+        for b in (0, 1)
+    ]
+    return np.concatenate(arms)
+
+
+def silence_of_light(link: QuantumLink, relative_efficiency: float) -> Floats:
+    """Return the mean of ``exp(-n)`` over intensities and Alice's choices, for each of Bob's bases."""
+    receiver, z = link.receiver, link.source.z_basis_probability
+    photons = receiver(link.channel(link.source.mean_photons())) * relative_efficiency
+    # What the worse detector misses, not what both see: then equal detectors leave exactly one.
+    at_worse = wrong_fractions(link)[:, :, None] * [1, -1] + [0, 1]  # Bob's basis, Alice's basis, bit
+    seen = basis_shares(receiver)[:, None, None] * (1 - at_worse * (1 - receiver.efficiency_ratio))
+    per_intensity = np.exp(-photons[:, None, None, None] * seen)
+    per_choice = np.tensordot(np.array(link.source.probabilities), per_intensity, axes=1)
+    weights = np.array([[z], [1 - z]]) / 2
+    # As a sum of differences this stays exact when all choices are equal.
+    first = per_choice[:, 0, 0]
+    silence: Floats = first + ((per_choice - first[:, None, None]) * weights).sum(axis=(1, 2))
+    return silence
+
+
+def wrong_fractions(link: QuantumLink) -> Floats:
+    """Return the fraction of light at the detector that is not of Alice's bit; axes Bob's, Alice's basis."""
+    wrong = np.full((2, 2), 0.5)
+    wrong[[0, 1], [0, 1]] = misalignment_errors(link)
+    return wrong
+
+
+def foreign_photons(link: QuantumLink, relative_efficiency: float) -> Floats:
+    """Return the photons per gate that each detector would count of other light than its own pulse.
+
+    Background light and what other pulses leak into the gate, half to either detector; shape (2, 2), axes
+    basis and detector.
+    """
+    receiver, source = link.receiver, link.source
+    gate_s = 1 / source.clock_rate_hz if receiver.gate_width_s is None else receiver.gate_width_s
+    per_pulse = link.channel(source.mean_photons())
+    arriving = link.channel.background_photons_hz * gate_s
+    arriving += receiver.leaked_fraction * float(np.dot(source.probabilities, per_pulse))
+    detected = arriving * transmittance(receiver.loss_db) * receiver.detector_efficiency * relative_efficiency
+    per_detector = np.array([0.5, 0.5 * receiver.efficiency_ratio])
+    photons: Floats = detected * basis_shares(receiver)[:, None] * per_detector
+    return photons
+
+
+def saturated_efficiency(link: QuantumLink) -> float:
+    """Return the efficiency, in units of that of a slow detector, at which rate and efficiency agree.
+
+    The efficiency of the busiest detector falls with its rate in a straight line,
+    ``1 - rate / detector_count_rate_max_hz``, and is taken for all.
+
+    Raises
+    ------
+    OutsideModel
+        If dark counts alone exceed the maximum.
+    """
+    rate_max_hz = link.receiver.detector_count_rate_max_hz
+    if rate_max_hz is None:
+        return 1.0
+    z = link.receiver.z_basis_probability
+    busiest = 0.5 if link.receiver.basis_choice == "active" else max(z, 1 - z) / 2
+
+    def excess(efficiency: float) -> float:
+        clicks_per_gate = float(classes_at(link, efficiency).sum())
+        return efficiency - 1 + busiest * detection_rate_hz(link, clicks_per_gate) / rate_max_hz
+
+    low, high = 0.0, 1.0
+    if excess(low) > 0:
+        raise OutsideModel("detector_count_rate_max_hz", rate_max_hz, "more than the dark counts alone")
+    # Halving: the excess rises with the efficiency, and 50 steps reach the last digit.
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
+    return (low + high) / 2
 
 
 def choice_probabilities(link: QuantumLink) -> Floats:
