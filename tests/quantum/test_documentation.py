@@ -6,7 +6,17 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("module", ["quantum", "quantum.detectors", "quantum.fibre"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "quantum",
+        "quantum.clicks",
+        "quantum.coexistence",
+        "quantum.detectors",
+        "quantum.drift",
+        "quantum.fibre",
+    ],
+)
 def test_examples_run(module):
     result = doctest.testmod(importlib.import_module(f"openqci.{module}"))
     assert result.attempted > 0

@@ -78,7 +78,7 @@ class ExpectedStatistics:
     sifted_rate_hz : float
         Sifted bits per second in the key basis Z, all intensities together.
     qber : float
-        Error rate of these bits.
+        Error rate of these bits; 0 where there are none.
     """
 
     gains: Floats
@@ -115,16 +115,16 @@ def expected_statistics(link: QuantumLink) -> ExpectedStatistics:
     seen = matched.sum(axis=(-2, -1))
     total = float(table.sum())
     rate_hz = detection_rate_hz(link, total)
-    fractions = seen / total
+    fractions = seen / (total or 1.0)
     return ExpectedStatistics(
         gains=table.sum(axis=(1, 2, 3, 4, 5)) / np.array(link.source.probabilities),
         detection_fractions=fractions,
         error_rates=wrong / np.where(seen > 0, seen, 1.0),
-        double_click_fraction=float(table[:, 1].sum()) / total,
+        double_click_fraction=float(table[:, 1].sum()) / (total or 1.0),
         click_probability=total,
         detection_rate_hz=rate_hz,
         sifted_rate_hz=rate_hz * float(fractions[Z_BASIS].sum()),
-        qber=float(wrong[Z_BASIS].sum() / seen[Z_BASIS].sum()),
+        qber=float(wrong[Z_BASIS].sum() / (seen[Z_BASIS].sum() or 1.0)),
     )
 
 
@@ -134,6 +134,8 @@ def detection_rate_hz(link: QuantumLink, click_probability: float) -> float:
     Nonparalysable: the mean gap is ``1/p + d`` gates. Paralysable: a click is seen when the d gates before
     it were silent, ``p (1 - p)^d`` per gate.
     """
+    if click_probability == 0:
+        return 0.0
     if link.receiver.dead_time_model == "paralysable":
         silent = math.exp(link.dead_slots * math.log1p(-min(click_probability, 1 - 1e-16)))
         return link.source.clock_rate_hz * click_probability * silent

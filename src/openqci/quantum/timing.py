@@ -95,6 +95,6 @@ def probability_within(half_width_s: ArrayLike, fwhm_s: ArrayLike) -> Floats:
         raise OutsideModel("window_s", half_width_s, "finite widths, zero or more")
     if not (np.all(fwhm >= 0) and np.all(np.isfinite(fwhm))):
         raise OutsideModel("fwhm_s", fwhm_s, "finite widths, zero or more")
-    sharp = fwhm == 0
+    sharp = fwhm <= half * 1e-3  # also no spread at all; far inside the flat end of the integral
     within: Floats = erf(2 * math.sqrt(math.log(2)) * half / np.where(sharp, 1.0, fwhm))
     return np.where(sharp, 1.0, within)
