@@ -69,7 +69,6 @@ def test_the_window_is_never_wider_than_gate_and_slot():
 def test_detector_and_optics_arrive_in_the_receiver_once():
     detector = free_running(
         dead_time_s=1e-5,
-        dead_time_model="paralysable",
         afterpulse_probability=0.02,
         efficiency_ratio=0.9,
         count_rate_max_hz=1e6,
@@ -78,10 +77,14 @@ def test_detector_and_optics_arrive_in_the_receiver_once():
     made = receiver_of(detector, optics, clock_rate_hz=1e9, z_basis_probability=0.7)
     assert made.loss_db == 2.0 and made.detector_efficiency == 0.2
     assert (made.misalignment_error, made.x_misalignment_error, made.x_extra_loss_db) == (0.01, 0.02, 3.0)
-    assert (made.dead_time_s, made.dead_time_model) == (1e-5, "paralysable")
+    assert (made.dead_time_s, made.dead_time_model) == (1e-5, "nonparalysable")
     assert (made.efficiency_ratio, made.detector_count_rate_max_hz) == (0.9, 1e6)
     assert (made.afterpulse_probability, made.z_basis_probability, made.detectors) == (0.02, 0.7, 4)
     assert made.captured_fraction == 1.0 and made.leaked_fraction == 0.0
+
+
+def test_the_dead_time_model_arrives_in_the_receiver():
+    assert receiver(free_running(dead_time_model="paralysable")).dead_time_model == "paralysable"
 
 
 def test_jitter_pulse_and_dispersion_add_in_squares():

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import chisquare
 
 from openqci.quantum import DecoySource, FibreChannel, QuantumLink, Receiver, expected_statistics
+from openqci.quantum.clicks import background_probability
 from openqci.quantum.link import class_probabilities
 from openqci.quantum.timing import captured_fraction, leaked_fraction
 
@@ -156,3 +157,24 @@ def test_trap_11_a_narrow_window_takes_less_signal_and_less_noise():
     share = leaked * mean_over_signal / (1 - leaked + leaked * mean_over_signal)
     assert blurred.error_rates[0, 0] - sharp.error_rates[0, 0] == pytest.approx(share / 2, rel=0.02)
     assert blurred.gains[0] == pytest.approx(sharp.gains[0], rel=0.01)
+
+
+@pytest.mark.parametrize("afterpulse_probability", [0.05, 0.25])
+def test_afterpulses_gate_by_gate_give_the_background_of_the_closed_form(rng, afterpulse_probability):
+    # Every click leaves, with this chance, a charge in its detector that fires it up to 100 gates later.
+    gates, photons, dark = 400_000, 0.04, 1e-3
+    by_light = rng.random((gates, 2)) < -np.expm1(-photons / 2)
+    fires = by_light | (rng.random((gates, 2)) < dark)
+    leaves, later = rng.random((gates, 2)) < afterpulse_probability, rng.integers(1, 101, (gates, 2))
+    pending = np.zeros((gates + 101, 2), dtype=bool)
+    for gate in range(gates):
+        for detector in (0, 1):
+            if fires[gate, detector] or pending[gate, detector]:
+                fires[gate, detector] = True
+                if leaves[gate, detector]:
+                    pending[gate + later[gate, detector], detector] = True
+    background = background_probability(np.array([photons]), np.ones(1), dark, afterpulse_probability)
+    unlit = ~by_light
+    counted, likely = (fires & unlit).sum(), unlit.sum() * background
+    # Clicks come in families of 1 / (1 - p_ap), which widens the spread; five standard deviations.
+    assert abs(counted - likely) < 5 * np.sqrt(likely) / (1 - afterpulse_probability)

@@ -72,7 +72,6 @@ GRID = {
         "x_extra_loss_db": 1.0,
         "leaked_fraction": 0.02,
         "detector_count_rate_max_hz": 1e7,
-        "dead_time_model": "paralysable",
         "dead_time_s": 3e-8,
         "afterpulse_probability": 0.05,
     },
@@ -221,6 +220,11 @@ def test_saturation_lowers_the_rate_and_stays_below_the_maximum(length_km, rate_
     )
     assert saturated <= free * (1 + 1e-9)
     assert saturated / 2 < rate_max_hz
+
+
+def test_a_paralysable_detector_has_no_maximum_rate_besides():
+    with pytest.raises(OutsideModel, match="dead_time_model"):
+        Receiver(3.0, 0.2, 1e-6, dead_time_model="paralysable", detector_count_rate_max_hz=1e6)
 
 
 # --- limits ---

@@ -150,7 +150,8 @@ class Receiver:
         Count rate of one detector at which its efficiency would be zero; it falls with the rate in a
         straight line, as that of many pixels with their own recovery does. No limit when not given.
     dead_time_model : {"nonparalysable", "paralysable"}
-        Whether a click that comes during the dead time is lost only, or starts the dead time anew.
+        Whether a click that comes during the dead time is lost only, or starts the dead time anew. The
+        second excludes ``detector_count_rate_max_hz``.
     x_extra_loss_db : float
         Loss in the path of the test basis X besides ``loss_db``.
     x_misalignment_error : float, optional
@@ -189,6 +190,9 @@ class Receiver:
         check_range("leaked_fraction", self.leaked_fraction, 0.0, 1.0)
         check_optional("detector_count_rate_max_hz", self.detector_count_rate_max_hz, 1.0, 1e15)
         check_dead_time_model(self.dead_time_model)
+        if self.dead_time_model == "paralysable" and self.detector_count_rate_max_hz is not None:
+            # More light may then give fewer clicks, and rate and efficiency agree at more than one point.
+            raise OutsideModel("dead_time_model", self.dead_time_model, "nonparalysable, with a maximum rate")
         check_range("x_extra_loss_db", self.x_extra_loss_db, 0.0, 100.0)
         check_optional("x_misalignment_error", self.x_misalignment_error, 0.0, 0.5)
 

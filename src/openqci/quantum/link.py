@@ -187,8 +187,9 @@ def detector_photons(link: QuantumLink, relative_efficiency: float) -> Floats:
     receiver = link.receiver
     photons = receiver(link.channel(link.source.mean_photons())) * relative_efficiency
     wrong = wrong_fractions(link)
-    # share[bob, alice, bit, detector]: what the detector of Alice's bit gets, and what the other.
-    share = np.stack([np.stack([1 - wrong, wrong], -1), np.stack([wrong, 1 - wrong], -1)], -2)
+    share = np.empty((2, 2, 2, 2))  # Bob's basis, Alice's basis, Alice's bit, detector
+    share[:, :, 0, 0] = share[:, :, 1, 1] = 1 - wrong
+    share[:, :, 0, 1] = share[:, :, 1, 0] = wrong
     share[..., 1] *= receiver.efficiency_ratio
     light: Floats = photons[:, None, None, None, None] * basis_shares(receiver)[:, None, None, None] * share
     return light
@@ -238,15 +239,14 @@ def silence_of_light(link: QuantumLink, relative_efficiency: float) -> Floats:
     """Return the mean of ``exp(-n)`` over intensities and Alice's choices, for each of Bob's bases."""
     receiver, z = link.receiver, link.source.z_basis_probability
     photons = receiver(link.channel(link.source.mean_photons())) * relative_efficiency
-    # What the worse detector misses, not what both see: then equal detectors leave exactly one.
+    probabilities, shares = np.array(link.source.probabilities), basis_shares(receiver)
+    if receiver.efficiency_ratio == 1:  # then it does not matter which detector the light goes to
+        return np.array([np.dot(probabilities, np.exp(-photons * share)) for share in shares])
     at_worse = wrong_fractions(link)[:, :, None] * [1, -1] + [0, 1]  # Bob's basis, Alice's basis, bit
-    seen = basis_shares(receiver)[:, None, None] * (1 - at_worse * (1 - receiver.efficiency_ratio))
+    seen = shares[:, None, None] * (1 - at_worse * (1 - receiver.efficiency_ratio))
     per_intensity = np.exp(-photons[:, None, None, None] * seen)
-    per_choice = np.tensordot(np.array(link.source.probabilities), per_intensity, axes=1)
-    weights = np.array([[z], [1 - z]]) / 2
-    # As a sum of differences this stays exact when all choices are equal.
-    first = per_choice[:, 0, 0]
-    silence: Floats = first + ((per_choice - first[:, None, None]) * weights).sum(axis=(1, 2))
+    per_choice = np.tensordot(probabilities, per_intensity, axes=1)
+    silence: Floats = (per_choice * (np.array([[z], [1 - z]]) / 2)).sum(axis=(1, 2))
     return silence
 
 
@@ -296,13 +296,24 @@ def saturated_efficiency(link: QuantumLink) -> float:
         return efficiency - 1 + busiest * detection_rate_hz(link, clicks_per_gate) / rate_max_hz
 
     low, high = 0.0, 1.0
-    if excess(low) > 0:
+    below, above = excess(low), excess(high)
+    if below > 0:
         raise OutsideModel("detector_count_rate_max_hz", rate_max_hz, "more than the dark counts alone")
-    # Halving: the excess rises with the efficiency, and 50 steps reach the last digit.
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
-    return (low + high) / 2
+    # False position, an end that stays twice is halved (Illinois). The excess rises with the efficiency and
+    # is nearly straight, so a few steps reach the last digits.
+    stayed = 0
+    for _ in range(100):
+        between = high - above * (high - low) / (above - below)
+        there = excess(between)
+        if abs(there) < 1e-13:
+            break
+        if there > 0:
+            high, above, below = between, there, below / 2 if stayed == -1 else below
+            stayed = -1
+        else:
+            low, below, above = between, there, above / 2 if stayed == 1 else above
+            stayed = 1
+    return between
 
 
 def choice_probabilities(link: QuantumLink) -> Floats:
