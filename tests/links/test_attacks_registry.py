@@ -1,0 +1,163 @@
+"""What holds for every attack: agreement of drawn and closed form, no attack changes nothing, bad input."""
+
+import dataclasses
+import doctest
+import importlib
+import math
+
+import pytest
+
+from openqci.core.errors import ConfigurationError, OutsideModel
+from openqci.links.attacks import (
+    AttackOutcome,
+    Block,
+    all_outcomes,
+    attack,
+    attack_ids,
+    descriptions,
+    honest_statistics,
+)
+from openqci.quantum.link import class_probabilities
+from tests.links.attack_links import THREE, TWO, class_p_value, link, rng
+
+NONE = {
+    "intercept-resend": {"fraction": 0.0},
+    "double-click": {"fraction": 0.0},
+    "photon-number-splitting": {"fraction": 0.0},
+    "photon-number-splitting-no-decoys": {"fraction": 0.0},
+    "beam-splitting": {"replaced_share": 0.0},
+    "trojan-horse": {"injected_photons_hz": 0.0},
+    "laser-seeding": {"factor": 1.0},
+    "decoy-distinguishability": {"distance": 0.0},
+    "intensity-fluctuation": {"relative_deviation": 0.0, "correlation": 0.0},
+    "detector-blinding": {"fraction": 0.0},
+    "time-shift": {"fraction": 0.0, "ratio": 1.0},
+    "faked-states": {"fraction": 0.0, "ratio": 1.0},
+    "backflash": {"emission_probability": 0.0},
+    "individual-dead-time": {"dead_time_s": 0.0},
+    "afterpulsing": {"probability": 0.0},
+    "denial-of-service": {"extra_loss_db": 0.0, "noise_photons": 0.0},
+}
+
+
+def test_every_attack_has_an_id_a_line_and_a_source():
+    assert set(attack_ids()) == set(NONE) == set(descriptions())
+    for attack_id in attack_ids():
+        one = attack(attack_id)
+        assert one.attack_id == attack_id
+        assert len(one.description) > 10
+        assert len(one.reference) > 5
+        assert len(one.countermeasure) > 10
+
+
+@pytest.mark.parametrize("attack_id", attack_ids())
+@pytest.mark.parametrize("source", [TWO, THREE], ids=["one decoy", "two decoys"])
+def test_no_attack_changes_nothing(attack_id, source):
+    one, calm = link(source=source), attack(attack_id, **NONE[attack_id])
+    honest = calm.commissioned(one)
+    seen = calm.transform(honest)
+    assert seen.table == pytest.approx(honest.table, rel=1e-12)
+    assert seen.instruments == honest.instruments
+    outcome = calm.outcome(one, defended=False)
+    assert outcome.verdict == "harmless"
+    assert not any(each.trips for each in outcome.observables)
+    for each in outcome.observables:
+        assert each.attacked == pytest.approx(each.honest, rel=1e-9, abs=1e-12) or "chi" in each.name
+
+
+@pytest.mark.parametrize("attack_id", attack_ids())
+def test_drawn_detections_agree_with_the_closed_form(attack_id):
+    """False-alarm rate: 1e-4 per attack for the classes, 5 sigma for the rate."""
+    one = link(10.0, dead_time_s=0.0, afterpulse_probability=0.0, dark_count_probability=1e-4)
+    changes = {"dead_time_s": 1e-7} if attack_id == "individual-dead-time" else {}
+    threat = attack(attack_id, **changes)
+    seen = threat.transform(threat.commissioned(one))
+    drawn = threat.draw(one, 60_000, rng())
+    assert len(drawn.detections.slots) == 60_000
+    assert class_p_value(drawn, seen.table) > 1e-4
+    rate = float(seen.table.sum()) * seen.live_fraction
+    spread = math.sqrt(drawn.emissions.pulses * rate)
+    assert abs(60_000 - drawn.emissions.pulses * rate) < 5 * spread
+    if attack_id not in ("intercept-resend", "double-click", "individual-dead-time", "afterpulsing"):
+        expected = 60_000 * float(seen.table[:, 1].sum() / seen.table.sum())
+        assert abs(drawn.detections.double_clicks - expected) < 5 * math.sqrt(expected + 1)
+
+
+@pytest.mark.parametrize("attack_id", attack_ids())
+def test_statistics_stay_probabilities(attack_id):
+    threat = attack(attack_id)
+    for length_km in (1.0, 40.0, 120.0):
+        seen = threat.transform(threat.commissioned(link(length_km)))
+        assert (seen.views >= -1e-18).all()
+        assert float(seen.table.sum()) < 1
+        assert threat.outcome(link(length_km)).key_safe_per_pulse >= 0
+
+
+def test_equal_seeds_give_equal_records():
+    for attack_id in attack_ids():
+        one, two = (attack(attack_id).draw(link(20.0), 500, rng(5)) for _ in range(2))
+        assert (one.emissions.bits == two.emissions.bits).all()
+        assert (one.detections.slots == two.detections.slots).all()
+
+
+def test_honest_link_gives_the_table_of_the_link():
+    one = link()
+    assert (honest_statistics(one).table == class_probabilities(one)).all()
+
+
+def test_all_outcomes_of_a_link():
+    outcomes = all_outcomes(link())
+    assert [each.attack for each in outcomes] == list(attack_ids())
+    for each in outcomes:
+        assert isinstance(each, AttackOutcome)
+        assert 0 < each.false_alarm_probability <= 0.01 / 86_400 * 100 * (1 + 1e-9)
+        assert each.verdict != "undetected-insecure"
+    undefended = {each.attack: each.verdict for each in all_outcomes(link(), defended=False)}
+    assert undefended["detector-blinding"] == "undetected-insecure"
+
+
+def test_no_defended_link_believes_more_than_is_safe_unless_a_monitor_trips():
+    for length_km in (5.0, 50.0, 90.0):
+        for source in (TWO, THREE):
+            for each in all_outcomes(link(length_km, source)):
+                assert each.verdict != "undetected-insecure", each
+
+
+@pytest.mark.parametrize("attack_id", attack_ids())
+@pytest.mark.parametrize("bad", [-1e9, math.nan, math.inf])
+def test_bad_parameters_name_field_and_range(attack_id, bad):
+    for field in dataclasses.fields(type(attack(attack_id))):
+        with pytest.raises(OutsideModel, match=rf"{field.name} = .*expected a finite number from"):
+            attack(attack_id, **{field.name: bad})
+
+
+def test_unknown_names_are_refused_with_those_that_there_are():
+    with pytest.raises(ConfigurationError, match=r"unknown attack 'tap'; expected one of intercept-resend"):
+        attack("tap")
+    with pytest.raises(ConfigurationError, match=r"no parameter 'share'; expected one of fraction"):
+        attack("intercept-resend", share=0.1)
+
+
+@pytest.mark.parametrize("field", ["pulses", "epsilon_sec", "epsilon_cor", "reconciliation_efficiency"])
+def test_bad_blocks_name_field_and_range(field):
+    with pytest.raises(OutsideModel, match=field):
+        Block(**{field: math.nan})
+
+
+def test_a_link_that_no_proof_is_for():
+    four = link(source=((0.5, 0.2, 0.1, 0.0), (0.4, 0.2, 0.2, 0.2)))
+    with pytest.raises(OutsideModel, match="intensities"):
+        attack("backflash").outcome(four)
+
+
+def test_a_block_too_small_for_a_key_is_zero_not_an_error():
+    outcome = attack("backflash").outcome(link(), Block(pulses=1e4))
+    assert outcome.verdict == "key-zero"
+
+
+def test_examples_run():
+    names = ["", ".model", ".photon_number", ".source", ".detectors", ".interception"]
+    modules = [importlib.import_module(f"openqci.links.attacks{name}") for name in names]
+    results = [doctest.testmod(module) for module in modules]
+    assert sum(each.attempted for each in results) > 10
+    assert all(each.failed == 0 for each in results)
