@@ -301,7 +301,8 @@ class Composable:
 
     ``(1 - FER) {n [beta I - chi_worst] - sqrt(n) D + Theta}`` with
     ``D = 4 log2(2^(d/2) + 2) sqrt(log2(2/e_s^2))`` for d bits per symbol and
-    ``Theta = log2(2 e_h^2 epsilon_cor)``; ``epsilon_sec`` is spent in three equal parts: estimation, smoothing, hashing. As public code states it; not checked against the paper.
+    ``Theta = log2(2 e_h^2 epsilon_cor)``; ``epsilon_sec`` is spent in three equal
+    parts: estimation, smoothing, hashing. As public code states it; not checked against the paper.
     """
 
     proof_id: str = "gg02-composable"
