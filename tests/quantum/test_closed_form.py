@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openqci.quantum import expected_statistics
-from openqci.quantum.clicks import background_probability, clicks
+from openqci.quantum.clicks import background_probability, backgrounds, clicks
 from openqci.quantum.link import class_probabilities
 
 
@@ -24,6 +24,14 @@ def test_background_solves_its_own_equation():
     y = background_probability(photons, probabilities, 1e-5, 0.05)
     gain = 1 - (1 - y) ** 2 * float(probabilities @ np.exp(-photons))
     assert y == pytest.approx(1e-5 + 0.05 * gain / 2, rel=1e-12)
+
+
+def test_backgrounds_of_unequal_detectors_solve_their_equation():
+    silence, weights = np.array([0.8, 0.95]), np.array([0.7, 0.3])
+    dark = np.array([[1e-3, 4e-2], [2e-2, 6e-2]])
+    y = backgrounds(silence, weights, dark, 0.2)
+    gain = 1 - float(weights @ (silence * (1 - y).prod(axis=1)))
+    assert y == pytest.approx(dark + 0.2 * gain / 2, rel=1e-12)
 
 
 def test_without_afterpulses_the_background_is_the_dark_count():

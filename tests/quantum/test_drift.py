@@ -51,6 +51,14 @@ def test_after_an_alignment_the_error_grows_to_its_mean():
     assert WIND.mean_error_after(0.0, 0.3) == pytest.approx(math.sin(0.3) ** 2)
 
 
+@pytest.mark.parametrize("time_s", [0.02, 0.2, 1.0])
+def test_what_follows_a_known_angle_averages_to_the_mean_over_all_angles(time_s):
+    # Nodes of Gauss-Hermite quadrature over the long-term distribution of the angle.
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    errors = WIND.mean_error_after(time_s, WIND.sigma_rad * nodes)
+    assert weights @ errors / weights.sum() == pytest.approx(WIND.mean_error(), rel=1e-9)
+
+
 @given(st.floats(1e-3, 3), st.floats(1e-3, 1e3), st.floats(0, 1e4))
 def test_aligning_more_often_never_hurts(sigma_rad, correlation_time_s, interval_s):
     drift = AngleDrift(sigma_rad, correlation_time_s)

@@ -106,6 +106,13 @@ def test_mismatch_biases_the_key_bits_as_its_ratio(link):
     assert key[1].sum() / key[0].sum() == pytest.approx(0.25, rel=1e-3)
 
 
+@pytest.mark.parametrize("changes", [{}, {"x_extra_loss_db": 3.0, "misalignment_error": 0.2}])
+def test_afterpulses_follow_the_clicks_that_unequal_detectors_have(link, changes):
+    one = link(10.0, efficiency_ratio=0.3, afterpulse_probability=0.1, **changes)
+    clicks_per_gate = expected_statistics(one).click_probability
+    assert one.background == pytest.approx(1e-6 + 0.1 * clicks_per_gate / 2, rel=1e-12)
+
+
 @given(st.floats(0.01, 1), st.floats(0.01, 1))
 def test_a_worse_detector_never_gives_more_clicks(first, second):
     low, high = sorted((first, second))
