@@ -161,3 +161,32 @@ def test_examples_run():
     results = [doctest.testmod(module) for module in modules]
     assert sum(each.attempted for each in results) > 10
     assert all(each.failed == 0 for each in results)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"efficiency_ratio": 0.9},
+        {"basis_choice": "passive"},
+        {"x_extra_loss_db": 1.0, "x_misalignment_error": 0.03},
+        {"detector_count_rate_max_hz": 5e7},
+        {"dead_time_model": "paralysable", "dead_time_s": 5e-8},
+        {"leaked_fraction": 0.002, "captured_fraction": 0.9},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_receivers_of_every_kind_are_attacked_and_calm_without(changes):
+    one = link(20.0, THREE, **changes)
+    outcomes = all_outcomes(one)
+    assert len(outcomes) == len(attack_ids()) - (3 if "basis_choice" in changes else 0)
+    assert all(each.verdict != "undetected-insecure" for each in outcomes)
+    for attack_id in (each.attack for each in outcomes):
+        calm = attack(attack_id, **NONE[attack_id]).outcome(one, defended=False)
+        assert calm.verdict in ("harmless", "key-zero")
+        assert not any(each.trips for each in calm.observables)
+
+
+def test_attacks_modelled_for_an_active_choice_say_so():
+    for attack_id in ("double-click", "detector-blinding", "faked-states"):
+        with pytest.raises(OutsideModel, match=r"basis_choice = 'passive'.*active"):
+            attack(attack_id).outcome(link(basis_choice="passive"))

@@ -68,6 +68,9 @@ _ATTACKS: dict[str, type[Attack]] = {
     )
 }
 
+ACTIVE_ONLY = frozenset({"double-click", "detector-blinding", "faked-states"})
+"""Attacks that are modelled for a receiver with an active choice of basis only."""
+
 
 def attack(attack_id: str, **parameters: float) -> Attack:
     """Return the attack of this id, with its default parameters but for those given.
@@ -104,8 +107,17 @@ def descriptions() -> dict[str, str]:
 def all_outcomes(
     link: QuantumLink, block: Block = STANDARD_BLOCK, *, defended: bool = True
 ) -> tuple[AttackOutcome, ...]:
-    """Return the outcome of every attack, with its default parameters, on one link."""
-    return tuple(attack(attack_id).outcome(link, block, defended=defended) for attack_id in _ATTACKS)
+    """Return the outcome of every attack, with its default parameters, on one link.
+
+    Behind a passive choice of basis, attacks that are modelled for an active one only (``double-click``,
+    ``detector-blinding``, ``faked-states``) are left out.
+    """
+    passive = link.receiver.basis_choice == "passive"
+    return tuple(
+        attack(attack_id).outcome(link, block, defended=defended)
+        for attack_id in _ATTACKS
+        if not (passive and attack_id in ACTIVE_ONLY)
+    )
 
 
 __all__ = [

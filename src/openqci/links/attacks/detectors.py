@@ -18,7 +18,7 @@ from openqci.links.attacks.monitors import LAGS
 from openqci.links.attacks.photon_number import sifted_rates
 from openqci.links.attacks.statistics import (
     LinkStatistics,
-    honest_means,
+    check_active,
     honest_statistics,
     known,
     matching,
@@ -27,11 +27,11 @@ from openqci.links.attacks.statistics import (
     with_known_share,
 )
 from openqci.proofs.bounds import binary_entropy
-from openqci.quantum import Exchange, QuantumLink, exchange
+from openqci.quantum import Exchange, FibreChannel, QuantumLink, Receiver, exchange
 from openqci.quantum.clicks import clicks
 from openqci.quantum.elements import Floats, check_range, transmittance
 from openqci.quantum.exchange import bit_of, detections_of, draw_kinds, draw_slots, emissions_of
-from openqci.quantum.link import choice_probabilities
+from openqci.quantum.link import choice_probabilities, detector_photons
 
 RESPONSIVITY_A_PER_W = 0.9
 """Of an InGaAs diode that light keeps below breakdown; a textbook value, and monitors need its order only."""
@@ -105,6 +105,7 @@ class DetectorBlinding(Attack):
         if self.fraction == 0:
             return statistics
         link = statistics.link
+        check_active(link)
         full, half = self.click_chances
         efficiency, dark = self.eavesdropper(link)
         resent = measured_bits(link, efficiency, dark)  # Eve's basis, her bit, intensity, Alice's, her bit
@@ -154,15 +155,12 @@ class DetectorBlinding(Attack):
         efficiency, dark = self.eavesdropper(link)
         near = replace(
             link,
-            channel=replace(link.channel, loss_db=0.0),
-            receiver=replace(
-                link.receiver,
+            channel=FibreChannel(0.0),
+            receiver=Receiver(
                 loss_db=0.0,
                 detector_efficiency=efficiency,
                 dark_count_probability=dark,
-                dead_time_s=0.0,
-                afterpulse_probability=0.0,
-                z_basis_probability=0.5,
+                misalignment_error=link.receiver.misalignment_error,
             ),
         )
         wanted = detections / self.acceptance()
@@ -239,13 +237,12 @@ class TimeShift(Attack):
         if self.ratio == 1 and self.shift_sigma == 0:
             return statistics
         link = statistics.link
-        base = honest_means(link.detectable_photons, link.receiver.misalignment_error)
+        base = detector_photons(link, link.relative_efficiency)
         scales = np.array([[1.0, self.ratio], [self.ratio, 1.0]])[:, None, None, None, None]
-        choices = choice_probabilities(link)
         share = np.array([self.early_share, 1 - self.early_share])[:, None, None, None, None, None, None]
 
         def views(brightness: float) -> Floats:
-            shifted: Floats = table_of_means(base * scales * brightness, link.background, choices) * share
+            shifted: Floats = table_of_means(base * scales * brightness, link) * share
             return shifted
 
         wanted, signal = float(statistics.gains[0]), link.source.probabilities[0]
@@ -308,10 +305,10 @@ class FakedStates(Attack):
         if self.fraction == 0:
             return statistics
         link = statistics.link
+        check_active(link)
         efficiency = transmittance(link.receiver.loss_db) * link.receiver.detector_efficiency
-        choices = choice_probabilities(link)
         faked = self.faked_tables(link, self.resent_photons * efficiency)
-        quiet = table_of_means(np.zeros((1, 2, 2, 2, 2)), link.background, choices)
+        quiet = table_of_means(np.zeros((1, 2, 2, 2, 2)), link)
         mean = link.source.mean_photons()
 
         def views(tap: float) -> Floats:
@@ -325,7 +322,6 @@ class FakedStates(Attack):
     def faked_tables(self, link: QuantumLink, light: float) -> Floats:
         """Return class probabilities when each pulse is faked, per Eve's basis and bit, shape (4, K, ...)."""
         error = link.receiver.misalignment_error
-        choices = choice_probabilities(link)
         views = []
         for eve in (0, 1):
             for bit in (0, 1):
@@ -334,9 +330,7 @@ class FakedStates(Attack):
                 means[eve] = light / 2 * efficiencies
                 means[1 - eve] = 0.0
                 means[1 - eve, 1 - bit] = light * self.ratio
-                table = table_of_means(
-                    np.broadcast_to(means[:, None, None, :], (1, 2, 2, 2, 2)), link.background, choices
-                )
+                table = table_of_means(np.broadcast_to(means[:, None, None, :], (1, 2, 2, 2, 2)), link)
                 chance = np.full((2, 2), 0.5)  # P(Eve's bit | Alice's basis, Alice's bit)
                 chance[eve] = np.where(np.arange(2) == bit, 1 - error, error)
                 views.append(table * chance[:, None, :] / 2)

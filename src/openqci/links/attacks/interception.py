@@ -22,11 +22,11 @@ from openqci.links.attacks.assessment import (
 )
 from openqci.links.attacks.statistics import (
     LinkStatistics,
-    honest_means,
+    check_active,
     known,
     matching,
     mixture,
-    receiver_efficiency,
+    relit_table,
     table_of_means,
 )
 from openqci.proofs import DecoyCounts
@@ -129,8 +129,9 @@ class DoubleClick(Attack):
 
     def transform(self, statistics: LinkStatistics) -> LinkStatistics:
         link = statistics.link
-        error, dark = link.receiver.misalignment_error, link.background
-        silent = (1 - dark) ** 2
+        check_active(link)
+        error = link.receiver.misalignment_error
+        silent = (1 - link.background) ** 2
         mean = link.source.mean_photons()
         wanted = float(statistics.gains[0])
         tap = matching(lambda x: 1 - silent * math.exp(-x * mean[0]), min(2 * wanted, 1.0), 1.0)
@@ -144,7 +145,7 @@ class DoubleClick(Attack):
                 weight = (resent[:, None, None, None] * choices[..., None] * sees[eve, bit]) / 4
                 view[:, 0, eve, :, bit, :] = weight[:, eve]
                 view[:, 1, 1 - eve] = weight[:, 1 - eve, :, None, :] / 2
-        quiet = table_of_means(honest_means(np.zeros(len(mean)), error), dark, choices)
+        quiet = table_of_means(np.zeros((1, 2, 2, 2, 2)), link)
         views[4] = quiet * (1 - resent)[:, None, None, None, None, None]
         return mixture(statistics, replace(statistics, views=views), self.fraction)
 
@@ -181,10 +182,8 @@ class DenialOfService(Attack):
         link = statistics.link
         if self.extra_loss_db == 0 and self.noise_photons == 0:
             return statistics
-        light = link.detectable_photons * transmittance(self.extra_loss_db)
-        means = honest_means(light, link.receiver.misalignment_error)
-        means = means + self.noise_photons * receiver_efficiency(link) / 2
-        table = table_of_means(means, link.background, choice_probabilities(link))
+        scales = np.full(len(statistics.gains), transmittance(self.extra_loss_db))
+        table = relit_table(link, scales, self.noise_photons)
         return replace(statistics, views=table[None])
 
     def transform_records(self, honest: Exchange, rng: np.random.Generator) -> Exchange:

@@ -15,12 +15,11 @@ from openqci.links.attacks.statistics import (
     LinkStatistics,
     honest_statistics,
     known,
-    line_efficiency,
     mixture,
     photons_max,
     poisson_weights,
     readings,
-    receiver_efficiency,
+    receiver_photons,
     resolved_classes,
     with_known_share,
 )
@@ -161,9 +160,9 @@ def split_photons(statistics: LinkStatistics) -> LinkStatistics:
     link = statistics.link
     largest = photons_max(float(link.source.mean_photons()[0]))
     n = np.arange(largest + 1.0)
-    handed = resolved_classes(link, np.maximum(n - 1, 0.0), receiver_efficiency(link))
-    single = resolved_classes(link, np.ones(1), receiver_efficiency(link))[0]
-    dark = resolved_classes(link, np.zeros(1), 0.0)[0]
+    handed = resolved_classes(link, np.maximum(n - 1, 0.0), receiver_photons(link))
+    single = resolved_classes(link, np.ones(1), receiver_photons(link))[0]
+    dark = resolved_classes(link, np.zeros(1), receiver_photons(link))[0]
     weights = poisson_weights(link.source.mean_photons(), largest)
     pass_multi, pass_single = delivered(statistics, weights[0], handed, single, dark)
     multi = weights[:, 2:, None, None, None, None, None] * handed[2:]
@@ -226,12 +225,3 @@ def sifted_rates(seen: LinkStatistics) -> tuple[float, float, float]:
     counts, errors = log.sifted.sum(axis=1), log.errors.sum(axis=1)
     rates = errors / np.maximum(counts, 1e-300)
     return float(counts[0]) * seen.live_fraction, float(rates[0]), float(rates[1])
-
-
-def single_photon_share(statistics: LinkStatistics) -> Floats:
-    """Return the share of single photons among detections of an honest link, shape (K,)."""
-    link = statistics.link
-    mean = link.source.mean_photons()
-    seen = 1 - (1 - link.background) ** 2 * (1 - line_efficiency(link))
-    share: Floats = mean * np.exp(-mean) * seen / statistics.gains
-    return share

@@ -16,15 +16,13 @@ from openqci.links.attacks.assessment import Attack, Block, finite_key
 from openqci.links.attacks.statistics import (
     LinkStatistics,
     bounds_of,
-    honest_means,
+    relit_table,
     safe_of_single_photons,
-    table_of_means,
     with_known_share,
 )
 from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import QuantumLink
 from openqci.quantum.elements import Floats, check_range
-from openqci.quantum.link import choice_probabilities
 
 PHOTON_ENERGY_J = 1.2816e-19
 """h c / lambda at 1550 nm."""
@@ -310,9 +308,7 @@ def least_key(seen: LinkStatistics, block: Block, tolerance: float, *, together:
 def relit(statistics: LinkStatistics, scales: Floats) -> LinkStatistics:
     """Return the link with intensities scaled, shape (K,), and nothing else changed."""
     link = statistics.link
-    means = honest_means(link.detectable_photons * scales, link.receiver.misalignment_error)
-    table = table_of_means(means, link.background, choice_probabilities(link))
-    return replace(statistics, views=table[None])
+    return replace(statistics, views=relit_table(link, scales)[None])
 
 
 def single_photon_pulses(link: QuantumLink) -> float:

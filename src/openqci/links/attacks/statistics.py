@@ -27,13 +27,22 @@ from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import QuantumLink
 from openqci.quantum.clicks import click_probability
 from openqci.quantum.elements import Floats, transmittance
-from openqci.quantum.link import choice_probabilities, class_probabilities
+from openqci.quantum.link import (
+    choice_probabilities,
+    class_probabilities,
+    detection_rate_hz,
+    detector_backgrounds,
+    detector_photons,
+)
 
 AVALANCHE_CHARGE_C = 1.6e-12
 """Charge of one avalanche, 1e7 electrons, and the leakage current of the diode: orders of magnitude of a
 gated InGaAs diode, assumed, not measured; monitors use ratios of currents."""
 
 LEAKAGE_CURRENT_A = 1e-9
+
+TINY = 1e-150
+"""A probability below which nothing is ever seen; its square is still a normal floating-point number."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +80,14 @@ class LinkStatistics:
 
     @property
     def live_fraction(self) -> float:
-        """Fraction of gates in which the receiver is not dead: ``1 / (1 + Q d)``."""
-        if self.live is not None:
-            return self.live
-        return 1 / (1 + float(self.views.sum()) * self.link.dead_slots)
+        """Fraction of gates in which the receiver is not dead, ``1 / (1 + Q d)`` by default."""
+        return live_fraction(self.link, float(self.views.sum())) if self.live is None else self.live
 
 
 def honest_statistics(link: QuantumLink) -> LinkStatistics:
     """Return what is seen of a link that nobody attacks."""
     table = class_probabilities(link)
-    live = 1 / (1 + float(table.sum()) * link.dead_slots)
-    rate_hz = float(table.sum()) * live * link.source.clock_rate_hz
+    rate_hz = detection_rate_hz(link, float(table.sum()))
     instruments = Instruments(
         detector_current_a=LEAKAGE_CURRENT_A + AVALANCHE_CHARGE_C * rate_hz,
         efficiency_scaling=honest_scaling(link),
@@ -89,19 +95,23 @@ def honest_statistics(link: QuantumLink) -> LinkStatistics:
     return LinkStatistics(link, table[None], instruments)
 
 
+def live_fraction(link: QuantumLink, click_probability: float) -> float:
+    """Return the fraction of gates in which a receiver with common dead time is live."""
+    if not click_probability > 0:
+        return 1.0
+    return detection_rate_hz(link, click_probability) / (link.source.clock_rate_hz * click_probability)
+
+
 def honest_scaling(link: QuantumLink) -> float:
     """Return clicks at reduced efficiency over clicks at full efficiency, all intensities together.
 
     Dark counts do not follow the efficiency here, which makes the honest ratio larger than a real one.
     """
-    probabilities = np.array(link.source.probabilities)
-
-    def seen(scale: float) -> float:
-        silent = (1 - link.background) ** 2 * np.exp(-scale * link.detectable_photons)
-        return float(probabilities @ (1 - silent))
-
-    full = seen(1.0)
-    return seen(REDUCED_EFFICIENCY) / full if full > 0 else REDUCED_EFFICIENCY
+    even = np.ones(len(link.source.intensities))
+    full = float(relit_table(link, even).sum())
+    return (
+        float(relit_table(link, REDUCED_EFFICIENCY * even).sum()) / full if full > 0 else REDUCED_EFFICIENCY
+    )
 
 
 def readings(statistics: LinkStatistics, live_pulses: float) -> Readings:
@@ -139,12 +149,14 @@ def safe_key_per_pulse(statistics: LinkStatistics) -> float:
 
 def mutual_information(joint: Floats) -> Floats:
     """Return ``p I(A; B)`` in bits of unnormalised 2 x 2 tables, shape (..., 2, 2) -> (...)."""
-    total = joint.sum(axis=(-2, -1), keepdims=True)
-    product = joint.sum(axis=-1, keepdims=True) * joint.sum(axis=-2, keepdims=True)
-    use = joint > 0
-    ratio = np.where(use, joint * total, 1.0) / np.where(use, product, 1.0)
-    information: Floats = np.sum(np.where(use, joint * np.log2(ratio), 0.0), axis=(-2, -1))
-    return np.maximum(information, 0.0)
+    total = joint.sum(axis=(-2, -1))
+    normal = joint / np.where(total > TINY, total, 1.0)[..., None, None]
+    product = normal.sum(axis=-1, keepdims=True) * normal.sum(axis=-2, keepdims=True)
+    use = (normal > TINY) & (product > TINY)
+    ratio = np.where(use, normal, 1.0) / np.where(use, product, 1.0)
+    information = np.sum(np.where(use, normal * np.log2(ratio), 0.0), axis=(-2, -1))
+    bits: Floats = np.where(total > TINY, total * np.maximum(information, 0.0), 0.0)
+    return bits
 
 
 def known(views: Floats) -> Floats:
@@ -179,42 +191,84 @@ def mixture(calm: LinkStatistics, attacked: LinkStatistics, fraction: float) -> 
     return LinkStatistics(calm.link, views, Instruments(**mixed))
 
 
-def table_of_means(means: Floats, background: float, choices: Floats) -> Floats:
+def relit_table(link: QuantumLink, scales: Floats, noise_photons: float = 0.0) -> Floats:
+    """Return the class probabilities of a link with its light scaled per intensity, shape (K,).
+
+    ``noise_photons`` are mean unpolarised photons per gate that arrive at Bob's door besides.
+    """
+    light = detector_photons(link, link.relative_efficiency)
+    noise = noise_photons * receiver_photons(link).mean(axis=2, keepdims=True)
+    return table_of_means(light * scales[:, None, None, None, None] + noise, link)
+
+
+def table_of_means(means: Floats, link: QuantumLink) -> Floats:
     """Return class probabilities when each detector's mean light is given for every choice.
 
     Parameters
     ----------
-    means : ndarray, shape (..., 2, 2, 2, 2)
+    means : ndarray, shape (..., K or 1, 2, 2, 2, 2)
         Mean detectable photons; last axes: Bob's basis, Alice's basis, Alice's bit, detector (= Bob's bit).
-    background : float
-        Chance of one detector to click without light.
-    choices : ndarray, broadcastable to (..., 2, 2)
-        How often these bases are chosen (Bob's, Alice's).
+    link : QuantumLink
+        For backgrounds, and for how intensities and bases are chosen.
 
     Returns
     -------
-    ndarray, shape (..., 2, 2, 2, 2, 2)
-        Axes: double, Bob's basis, Alice's basis, Bob's bit, Alice's bit.
+    ndarray, shape (..., K, 2, 2, 2, 2, 2)
+        Axes as of ``class_probabilities``.
     """
-    fires = click_probability(means, background)
-    return table_of_fires(fires[..., 0], fires[..., 1], fires[..., 0] * fires[..., 1], choices)
+    fires = click_probability(means, link_backgrounds(link))
+    both = fires[..., 0] * fires[..., 1]
+    zero, one = fires[..., 0] - both, fires[..., 1] - both
+    if link.receiver.basis_choice == "active":
+        return combined(zero, one, both, link)
+    silent = (1 - fires).prod(axis=-1)
+    other = silent[..., ::-1, :, :]
+    in_both = (1 - silent).prod(axis=-3)
+    return combined(zero * other, one * other, both * other + in_both[..., None, :, :] / 2, link)
 
 
-def table_of_fires(zero: Floats, one: Floats, both: Floats, choices: Floats) -> Floats:
-    """Return class probabilities from those of each detector to fire and of both, shape (..., 2, 2, 2)."""
-    single = np.stack([zero - both, one - both], axis=-2)
+def combined(
+    zero: Floats, one: Floats, both: Floats, link: QuantumLink, *, of_intensities: bool = True
+) -> Floats:
+    """Return class probabilities from those to fire alone or both, shape (..., 2, 2, 2) each.
+
+    Last axes: Bob's basis, Alice's basis, Alice's bit. Behind a passive choice, Bob's choice is in them.
+    """
+    choices = choice_probabilities(link)
+    if not of_intensities:
+        choices = choices.sum(axis=0)
+    if link.receiver.basis_choice == "passive":
+        choices = choices.sum(axis=-2, keepdims=True)
+    single = np.stack([zero, one], axis=-2)
     double = np.stack([both, both], axis=-2) / 2
     weighted: Floats = np.stack([single, double], axis=-5) * (choices[..., None, :, :, None, None] / 2)
     return weighted
 
 
-def honest_means(light: Floats, wrong_fraction: float) -> Floats:
-    """Return mean light per detector for pulses of ``light`` detectable photons, shape (..., 2, 2, 2, 2)."""
-    matched = np.array([[1 - wrong_fraction, wrong_fraction], [wrong_fraction, 1 - wrong_fraction]])
-    shares = np.full((2, 2, 2, 2), 0.5)
-    shares[0, 0] = shares[1, 1] = matched
-    means: Floats = light[..., None, None, None, None] * shares
-    return means
+def link_backgrounds(link: QuantumLink) -> Floats:
+    """Return each detector's chance to click without light of its pulse, shape (2, 1, 1, 2)."""
+    backgrounds: Floats = detector_backgrounds(link, link.relative_efficiency)[:, None, None, :]
+    return backgrounds
+
+
+def line_photons(link: QuantumLink) -> Floats:
+    """Return the chance of a photon that leaves Alice to be counted by each detector, shape (2, 2, 2, 2).
+
+    Axes: Bob's basis, Alice's basis, Alice's bit, detector.
+    """
+    photons: Floats = detector_photons(link, link.relative_efficiency)[0] / link.source.intensities[0]
+    return photons
+
+
+def receiver_photons(link: QuantumLink) -> Floats:
+    """Return the chance of a photon that reaches Bob's door to be counted, axes as of ``line_photons``."""
+    return line_photons(link) / transmittance(link.channel.loss_db)
+
+
+def check_active(link: QuantumLink) -> None:
+    """Raise OutsideModel unless Bob chooses his basis actively."""
+    if link.receiver.basis_choice != "active":
+        raise OutsideModel("basis_choice", link.receiver.basis_choice, "active, for this attack")
 
 
 def photons_max(mean_photons: float) -> int:
@@ -231,47 +285,49 @@ def poisson_weights(mean_photons: Floats, largest: int) -> Floats:
     return weights
 
 
-def resolved_classes(
-    link: QuantumLink, photons: Floats, efficiency: float, background: float | None = None
-) -> Floats:
+def resolved_classes(link: QuantumLink, photons: Floats, per_photon: Floats) -> Floats:
     """Return class probabilities for given photon numbers, without the choice of the intensity.
 
     Parameters
     ----------
     link : QuantumLink
-        For its misalignment, its background and how bases are chosen.
+        For its backgrounds and how bases are chosen.
     photons : ndarray, shape (N,)
         Photons that start.
-    efficiency : float
-        Chance of each to be detected: the whole line for an honest link, the receiver alone when Eve hands
-        them to Bob.
-    background : float, optional
-        Instead of the link's.
+    per_photon : ndarray, shape (2, 2, 2, 2)
+        Chance of each to be counted by each detector: :func:`line_photons` for an honest link,
+        :func:`receiver_photons` when Eve hands them to Bob.
 
     Returns
     -------
     ndarray, shape (N, 2, 2, 2, 2, 2)
         Axes: photon number, then as the table of ``class_probabilities``.
+
+    Notes
+    -----
+    A photon goes to one detector only, so detectors are not independent for given n; the chance of a set S of
+    detectors to be silent is ``prod_S (1 - y_d) (1 - sum_S p_d)^n``, and the rest is inclusion and exclusion.
     """
-    dark = link.background if background is None else background
-    shares = honest_means(np.ones(1), link.receiver.misalignment_error)[0]
-    n = photons[:, None, None, None, None]
-    silent = (1 - dark) * (1 - efficiency * shares) ** n
-    both_silent = ((1 - dark) ** 2 * (1 - efficiency) ** n)[..., 0]
-    zero, one = 1 - silent[..., 0], 1 - silent[..., 1]
-    both = 1 - silent[..., 0] - silent[..., 1] + both_silent
-    choices = choice_probabilities(link).sum(axis=0)
-    return table_of_fires(zero, one, np.maximum(both, 0.0), choices)
+    n = photons[:, None, None, None]
+    dark = np.broadcast_to(link_backgrounds(link), per_photon.shape)
 
+    def silent(*detectors: tuple[Floats, Floats]) -> Floats:
+        reached = sum((p for p, _ in detectors), np.zeros(1))
+        quiet = math.prod((1 - y for _, y in detectors), start=np.ones(1))
+        chance: Floats = quiet * np.maximum(0.0, 1 - reached) ** n
+        return chance
 
-def line_efficiency(link: QuantumLink) -> float:
-    """Return the chance of a photon that leaves Alice to be detected."""
-    return transmittance(link.channel.loss_db) * receiver_efficiency(link)
-
-
-def receiver_efficiency(link: QuantumLink) -> float:
-    """Return the chance of a photon that reaches Bob's door to be detected."""
-    return transmittance(link.receiver.loss_db) * link.receiver.detector_efficiency
+    own = [(per_photon[..., d], dark[..., d]) for d in (0, 1)]
+    others: list[tuple[Floats, Floats]] = []
+    if link.receiver.basis_choice == "passive":
+        others = [(per_photon[::-1, ..., d], dark[::-1, ..., d]) for d in (0, 1)]
+    none, not_zero, not_one = silent(*own, *others), silent(own[0], *others), silent(own[1], *others)
+    zero, one = not_one - none, not_zero - none
+    others_silent = silent(*others) if others else np.ones(1)
+    both = np.maximum(others_silent - not_zero - not_one + none, 0.0)
+    if others:
+        both = both + np.maximum(1 - silent(*own) - others_silent + none, 0.0) / 2
+    return combined(zero, one, both, link, of_intensities=False)
 
 
 def matching(rate: Callable[[float], float], wanted: float, largest: float) -> float:
