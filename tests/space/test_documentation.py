@@ -1,0 +1,25 @@
+"""The examples in the documentation of the package run as they stand."""
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "space",
+        "space.atmosphere",
+        "space.diffraction",
+        "space.fading",
+        "space.geometry",
+        "space.pointing",
+        "space.sky",
+        "space.turbulence",
+    ],
+)
+def test_examples_run(module):
+    result = doctest.testmod(importlib.import_module(f"openqci.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
