@@ -5,10 +5,12 @@ import doctest
 import importlib
 import math
 
+import numpy as np
 import pytest
 
 from openqci.core.errors import ConfigurationError, OutsideModel
 from openqci.links.attacks import (
+    STANDARD_BLOCK,
     AttackOutcome,
     Block,
     all_outcomes,
@@ -16,7 +18,11 @@ from openqci.links.attacks import (
     attack_ids,
     descriptions,
     honest_statistics,
+    observed_in_records,
 )
+from openqci.links.attacks.monitors import watched
+from openqci.links.attacks.statistics import readings
+from openqci.quantum import exchange
 from openqci.quantum.link import class_probabilities
 from tests.links.attack_links import THREE, TWO, class_p_value, link, rng
 
@@ -184,6 +190,38 @@ def test_receivers_of_every_kind_are_attacked_and_calm_without(changes):
         calm = attack(attack_id, **NONE[attack_id]).outcome(one, defended=False)
         assert calm.verdict in ("harmless", "key-zero")
         assert not any(each.trips for each in calm.observables)
+
+
+@pytest.mark.parametrize(
+    "attack_id",
+    ["intercept-resend", "photon-number-splitting", "detector-blinding", "afterpulsing", "denial-of-service"],
+)
+def test_drawn_blocks_raise_the_alarms_that_the_closed_form_says(attack_id):
+    """Observables far from their threshold alike; what is near it may fall on either side."""
+    one = link(10.0, THREE, dead_time_s=0.0)
+    threat = attack(attack_id)
+    calm = threat.commissioned(one)
+    seen = threat.transform(calm)
+    drawn = threat.draw(one, 200_000, rng())
+    found, _ = observed_in_records(calm, drawn, seen.instruments, STANDARD_BLOCK)
+    log = readings(seen, float(drawn.emissions.pulses))
+    probabilities = np.array(one.source.probabilities)
+    expected, _ = watched(readings(calm, 1e9), log, probabilities, STANDARD_BLOCK.watch, drawn.duration_s)
+    for drawn_one, closed in zip(found, expected, strict=True):
+        assert drawn_one.name == closed.name
+        if abs(closed.attacked - closed.threshold) > 0.2 * max(abs(closed.threshold), 1e-12):
+            assert drawn_one.trips == closed.trips, (drawn_one, closed)
+    assert any(each.trips for each in found)
+
+
+def test_drawn_honest_blocks_raise_no_alarm():
+    one = link(10.0)
+    calm = honest_statistics(one)
+    for seed in range(5):
+        drawn = exchange(one, 50_000, rng(seed))
+        found, false_alarms = observed_in_records(calm, drawn, calm.instruments, STANDARD_BLOCK)
+        assert false_alarms < 1e-6
+        assert not any(each.trips for each in found)
 
 
 def test_attacks_modelled_for_an_active_choice_say_so():

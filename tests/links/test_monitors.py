@@ -1,6 +1,7 @@
 """The monitors: exact tails, false-alarm rates as stated, and alarms that do come."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,14 +37,14 @@ from tests.links.attack_links import THREE, TWO, link, rng
 
 @pytest.mark.parametrize("source", [TWO, THREE], ids=["one decoy", "two decoys"])
 def test_false_alarms_of_drawn_honest_blocks_are_as_rare_as_stated(source):
-    """300 honest blocks whose budget is 0.3 false alarms each: no more than that, at 1e-4."""
-    one, blocks, budget = link(20.0, source), 300, 0.3
+    """150 honest blocks whose budget is 0.3 false alarms each: no more than that, at 1e-4."""
+    one, blocks, budget = link(20.0, source), 150, 0.3
     honest = honest_statistics(one)
     watch = Watch(false_alarms_per_day=1000.0).without_drift()
     duration_s = budget * 86_400 / 1000
     generator, alarms = rng(), 0
     for _ in range(blocks):
-        drawn = readings_of_records(exchange(one, 3000, generator), one, honest.instruments)
+        drawn = readings_of_records(exchange(one, 15_000, generator), one, honest.instruments)
         found, false_alarms = watched(
             readings(honest, 1e9), drawn, np.array(one.source.probabilities), watch, duration_s
         )
@@ -116,6 +117,33 @@ def test_yields_chi_square_has_its_distribution_under_any_common_loss():
     assert yields_chi_square(expected * [1.0, 0.9, 1.0], expected) > chi2.isf(5.7e-7, 2)
     assert yields_chi_square(expected * [1.0, 0.99, 1.0], expected, drift=0.01) < 3
     assert yields_chi_square(np.array([1e5, 0.0]), np.array([1e5, 0.0])) == 0.0
+
+
+def test_the_chi_square_of_yields_alarms_as_rarely_as_stated_at_its_smallest_counts():
+    """20,000 honest blocks with a tail of 1e-3 each, checked at 1e-4."""
+    generator, expected = rng(), np.array([2e4, 1e4])
+    limit, alarms = chi2.isf(1e-3, 1), 0
+    for counts in generator.poisson(expected, (20_000, 2)):
+        alarms += yields_chi_square(counts, expected) > limit
+    assert alarms <= binom.isf(1e-4, 20_000, 1e-3)
+    assert alarms > 0
+
+
+def test_rare_intensities_are_left_to_their_exact_test():
+    one = link(60.0, THREE)
+    honest = honest_statistics(one)
+    few = readings(honest, 3e5)
+    dark = replace(few, seen=few.seen + np.array([0.0, 0.0, 40.0]))
+    found, _ = watched(few, dark, np.array(one.source.probabilities), Watch(), 100.0)
+    assert [each.name for each in found if each.trips] == ["gain 2"]
+
+
+@given(st.floats(0, 11), st.floats(0, 120))
+def test_the_mean_of_an_honest_block_of_any_size_is_no_alarm(exponent, length_km):
+    one = link(length_km, THREE)
+    log = readings(honest_statistics(one), 10**exponent)
+    found, _ = watched(log, log, np.array(one.source.probabilities), Watch().without_drift(), 100.0)
+    assert not any(each.trips for each in found)
 
 
 def test_autocorrelation_of_random_and_of_sticky_bits():

@@ -24,7 +24,7 @@ Read :mod:`~openqci.links.attacks.statistics` first, then ``assessment``, ``moni
 from dataclasses import fields
 
 from openqci.core.errors import ConfigurationError
-from openqci.links.attacks.assessment import STANDARD_BLOCK, Attack, Block
+from openqci.links.attacks.assessment import STANDARD_BLOCK, Attack, Block, observed_in_records
 from openqci.links.attacks.detectors import (
     Afterpulsing,
     Backflash,
@@ -133,5 +133,6 @@ __all__ = [
     "attack_ids",
     "descriptions",
     "honest_statistics",
+    "observed_in_records",
     "verdict",
 ]

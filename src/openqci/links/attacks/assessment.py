@@ -12,6 +12,7 @@ is, in at least about half of all blocks; a stronger one is seen in nearly all. 
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from openqci.core.detections import X_BASIS, Z_BASIS, Bits, DetectionRecord, EmissionRecord
 from openqci.core.errors import OutsideModel
 from openqci.links.attacks.model import AttackOutcome, Observable, verdict
-from openqci.links.attacks.monitors import Watch, watched
+from openqci.links.attacks.monitors import Instruments, Watch, readings_of_records, watched
 from openqci.links.attacks.statistics import LinkStatistics, honest_statistics, readings, safe_key_per_pulse
 from openqci.proofs import DecoyCounts, FiniteKeyProof, KeyLength, proof
 from openqci.proofs.bounds import binary_entropy
@@ -67,7 +68,7 @@ STANDARD_BLOCK = Block()
 
 
 @dataclass(frozen=True)
-class Attack:
+class Attack(ABC):
     """One attack: subclasses say how it transforms a link and what answers it.
 
     Class attributes
@@ -83,9 +84,9 @@ class Attack:
     countermeasure: ClassVar[str]
     answered_by: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def transform(self, statistics: LinkStatistics) -> LinkStatistics:
         """Return what is seen, and known to Eve, under the attack."""
-        raise NotImplementedError
 
     def draw(self, link: QuantumLink, detections: int, rng: np.random.Generator) -> Exchange:
         """Return detections under the attack; costs per detection.
@@ -170,6 +171,27 @@ def observed(
         block.watch,
         block.duration_s(link),
     )
+
+
+def observed_in_records(
+    honest: LinkStatistics, drawn: Exchange, instruments: Instruments, block: Block
+) -> tuple[tuple[Observable, ...], float]:
+    """Return the same observables from the records of both ends, as drawn (or recorded).
+
+    Parameters
+    ----------
+    honest : LinkStatistics
+        Of the link as commissioned.
+    drawn : Exchange
+        At least one detection; its own duration says how rare an alarm has to be.
+    instruments : Instruments
+        What the devices said beside the clicks.
+    block : Block
+        For its watch alone.
+    """
+    log = readings_of_records(drawn, honest.link, instruments)
+    probabilities = np.array(honest.link.source.probabilities)
+    return watched(readings(honest, log.live_pulses), log, probabilities, block.watch, drawn.duration_s)
 
 
 def finite_key(seen: LinkStatistics, block: Block, intensities: Floats | None = None) -> KeyLength:

@@ -1,9 +1,10 @@
 """What the honest parties log of a block, and the tests that raise alarms from it.
 
-A test compares a count with what the link gave when it was commissioned. Every test is exact in its tail
-(binomial, or a bound that holds for every distribution), and a *drift allowance* widens the honest figure
-before the test, so that a line that loses a tenth more light on a warm day is no alarm. The false alarms of
-all tests of a block add up to no more than ``false_alarms_per_day`` grants it; without drift fewer come.
+A test compares a count with what the link gave when it was commissioned. Tests of counts are exact in their
+tails (binomial; for CUSUM a bound that holds for every distribution); the two chi-square tests are asymptotic
+and used only above ``CHI_SQUARE_COUNTS_MIN`` detections. A *drift allowance* widens the honest figure before
+the test, so that a line that loses a tenth more light on a warm day is no alarm. The false alarms of all
+tests of a block add up to no more than ``false_alarms_per_day`` grants it; without drift fewer come.
 
 What it is not: a proof. A monitor that stays silent says nothing about Eve; the key rests on the proof, and
 monitors guard what the proof assumes of the devices. Instruments (tap, watchdog, current) are taken as
@@ -30,6 +31,10 @@ REDUCED_EFFICIENCY, REDUCED_SHARE = 0.5, 0.01
 """Random-efficiency test: in one gate of a hundred, at random, the detectors have half their efficiency."""
 
 SECONDS_PER_DAY = 86_400.0
+
+CHI_SQUARE_COUNTS_MIN = 10_000
+"""Detections from which a chi-square is trusted at tails of 1e-6: the Poisson tail at five sigma is then
+within a fifth of the normal one, and half of the test's share of false alarms is kept back for that."""
 
 
 @dataclass(frozen=True)
@@ -227,12 +232,18 @@ def error_observables(honest: Readings, seen: Readings, watch: Watch, alpha: flo
 
 
 def yield_observable(honest: Readings, seen: Readings, watch: Watch, alpha: float) -> Observable:
-    """Return the chi-square of the gains of all intensities against one common change of loss."""
+    """Return the chi-square of the gains of intensities against one common change of loss.
+
+    Intensities with fewer than ``CHI_SQUARE_COUNTS_MIN`` detections, expected or seen, are left out; their
+    gains are tested exactly by themselves.
+    """
+    expected = honest.seen * seen.live_pulses / honest.live_pulses
+    enough = np.maximum(expected, seen.seen) >= CHI_SQUARE_COUNTS_MIN
     statistic = yields_chi_square(
-        seen.seen, honest.seen * seen.live_pulses / honest.live_pulses, watch.yield_drift
+        np.where(enough, seen.seen, 0.0), np.where(enough, expected, 0.0), watch.yield_drift
     )
-    freedom = len(seen.seen) - 1
-    threshold = float(chi2.isf(alpha, freedom))
+    freedom = max(1, int(np.count_nonzero(enough)) - 1)
+    threshold = float(chi2.isf(alpha / 2, freedom))
     return Observable("yield chi-square", "1", float(freedom), statistic, threshold, statistic > threshold)
 
 
@@ -258,7 +269,8 @@ def instrument_observables(honest: Readings, seen: Readings, watch: Watch, alpha
     current = calm.detector_current_a * (1 + sigmas * watch.current_noise)
     tap_limit = 1 + math.copysign(watch.tap_tolerance, now.source_power_ratio - 1)
     correlated = float(norm.isf(alpha / 2)) / math.sqrt(watch.tap_samples)
-    portmanteau = float(chi2.isf(alpha, LAGS))
+    portmanteau = float(chi2.isf(alpha / 2, LAGS))
+    enough = seen.detections >= CHI_SQUARE_COUNTS_MIN
     shift = float(norm.isf(alpha / 2)) * 2 / math.sqrt(max(seen.detections, 1.0))
     return [
         scaling_observable(honest, seen, watch, alpha),
@@ -279,7 +291,14 @@ def instrument_observables(honest: Readings, seen: Readings, watch: Watch, alpha
             correlated,
         ),
         above("injected power", "W", calm.injected_power_w, now.injected_power_w, watch.watchdog_threshold_w),
-        above("bit autocorrelation", "1", float(LAGS), seen.ljung_box, portmanteau),
+        Observable(
+            "bit autocorrelation",
+            "1",
+            float(LAGS),
+            seen.ljung_box,
+            portmanteau,
+            enough and seen.ljung_box > portmanteau,
+        ),
         above("clicks while dead", "1", calm.dead_clicks, now.dead_clicks, 0.0),
         above("arrival shift", "sigma", calm.arrival_shift, abs(now.arrival_shift), shift),
     ]
@@ -313,10 +332,10 @@ def binomial_limits(trials: float, low: float, high: float, alpha: float) -> tup
     For every probability from ``low`` to ``high`` each side alarms with at most ``alpha / 2``: the exact
     tails of the binomial distribution, no normal approximation.
     """
-    number = max(0.0, math.floor(trials))
-    if number == 0:
-        return 0.0, 0.0
-    return float(binom.ppf(alpha / 2, number, low)), float(binom.isf(alpha / 2, number, high))
+    # Expected trials are fractions; rounded outwards they raise no alarm that whole trials would not.
+    below = float(binom.ppf(alpha / 2, math.floor(trials), low)) if trials >= 1 else 0.0
+    above = float(binom.isf(alpha / 2, math.ceil(trials), high)) if trials > 0 else 0.0
+    return below, above
 
 
 def binomial_p_value(successes: int, trials: int, probability: float) -> float:
