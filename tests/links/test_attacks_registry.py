@@ -224,6 +224,18 @@ def test_drawn_honest_blocks_raise_no_alarm():
         assert not any(each.trips for each in found)
 
 
+@pytest.mark.parametrize("length_km", [0.0, 60.0, 250.0])
+def test_ends_of_the_range_give_outcomes_not_errors(length_km):
+    """Empty decoys, detectors without noise, no loss and more loss than any light survives."""
+    vacuum = ((0.9, 0.1, 0.0), (0.6, 0.2, 0.2))
+    quiet = {"dark_count_probability": 0.0, "afterpulse_probability": 0.0, "misalignment_error": 0.0}
+    for one in (link(length_km, vacuum), link(length_km, vacuum, **quiet), link(length_km, TWO, **quiet)):
+        for each in (*all_outcomes(one), *all_outcomes(one, defended=False)):
+            assert math.isfinite(each.key_believed_per_pulse)
+            assert math.isfinite(each.key_safe_per_pulse)
+            assert each.key_believed_per_pulse >= 0
+
+
 def test_attacks_modelled_for_an_active_choice_say_so():
     for attack_id in ("double-click", "detector-blinding", "faked-states"):
         with pytest.raises(OutsideModel, match=r"basis_choice = 'passive'.*active"):

@@ -53,7 +53,8 @@ class AttackOutcome(msgspec.Struct, frozen=True):
         Upper bound, per block, on an alarm of any of the observables without an attack.
     verdict : str
         "key-zero" (the proof itself gives no key), "detected" (a monitor trips), "undetected-insecure" (key
-        would be believed though it is not safe), "harmless" (the key is still safe).
+        would be believed though it is not safe), "harmless" (the key is still safe: this attack by itself
+        leaves at least as much secret as is believed).
     countermeasure : str
     """
 
