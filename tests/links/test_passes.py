@@ -55,9 +55,7 @@ LOSSES_DB = np.array(
 
 
 def micius_pass(gain_db=0.0, step_s=4.0):
-    times_s = np.arange(0.0, 260.1, step_s)
-    loss_db = np.interp(np.interp(times_s, TIMES_S, RANGES_KM), LOSS_RANGES_KM, LOSSES_DB) - gain_db
-    return PassChannel(times_s, 10 ** (-loss_db / 10), np.zeros(len(times_s)))
+    return PassChannel.of_record(TIMES_S, RANGES_KM, LOSS_RANGES_KM, LOSSES_DB - gain_db, step_s=step_s)
 
 
 def steady(loss_db, seconds=1.0, background_photons_hz=0.0):
@@ -108,6 +106,10 @@ def test_geometry_and_clear_sky_explain_six_of_nine_decibels():
     at_20, at_49 = np.interp([20.0, 49.0], seen.elevations_deg[:200], loss_db[:200])
     assert elevation_deg([645.0, 1195.0], 500.0) == pytest.approx([49.0, 19.9], abs=0.1)
     assert at_20 - at_49 == pytest.approx(6.1, abs=0.15)
+    # The rest is a fit: about 3 dB at 20 deg.
+    fitted = replace(DOWNLINK, low_elevation_loss_db=3.0).transmittance(seen)
+    at_20, at_49 = np.interp([20.0, 49.0], seen.elevations_deg[:200], -10 * np.log10(fitted)[:200])
+    assert at_20 - at_49 == pytest.approx(measured, abs=0.3)
 
 
 DOWNLINK = Downlink(GaussianBeam.of_full_angle_1e2(10.0), Telescope(1.0), 850.0, other_loss_db=8.0)
@@ -202,6 +204,15 @@ def test_in_the_linear_regime_the_mean_transmittance_is_enough():
     faded = pass_counts(MICIUS, STATION, steady(35.0), jitter)
     of_mean = pass_counts(MICIUS, STATION, steady(35.0 - 10 * math.log10(jitter.mean)))
     assert faded.counts == pytest.approx(of_mean.counts, rel=1e-3)
+
+
+def test_fading_may_differ_from_moment_to_moment():
+    calm, rough = pointing_fading(50.0), pointing_fading(1.0)
+    counts = pass_counts(MICIUS, STATION, steady(35.0), [calm, rough])
+    each = [pass_counts(MICIUS, STATION, steady(35.0), fading).counts for fading in (calm, rough)]
+    assert counts.counts == pytest.approx((each[0] + each[1]) / 2)
+    with pytest.raises(OutsideModel, match="fading"):
+        pass_counts(MICIUS, STATION, steady(35.0), [calm])
 
 
 def test_scintillation_may_focus_but_not_above_all_the_light():
@@ -316,11 +327,28 @@ def test_a_pass_that_is_none_is_refused(change, field):
         ({"other_loss_db": -1.0}, "other_loss_db"),
         ({"wavelength_nm": 700.0}, "wavelength_nm"),
         ({"site_altitude_km": math.nan}, "site_altitude_km"),
+        ({"low_elevation_loss_db": -1.0}, "low_elevation_loss_db"),
     ],
 )
 def test_a_downlink_outside_the_model_is_refused(change, field):
     with pytest.raises(OutsideModel, match=rf"{field} = .* expected "):
         replace(DOWNLINK, **change)
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        (([0.0, 0.0], [500.0, 600.0], [400.0, 700.0], [20.0, 30.0]), "times_s"),
+        (([0.0, 1.0], [500.0], [400.0, 700.0], [20.0, 30.0]), "times_s"),
+        (([0.0, 1.0], [500.0, 600.0], [700.0, 400.0], [20.0, 30.0]), "loss_ranges_km"),
+        (([0.0, 1.0], [500.0, 600.0], [400.0, 700.0], [20.0, -1.0]), "losses_db"),
+        (([0.0, 1.0], [500.0, math.nan], [400.0, 700.0], [20.0, 30.0]), "ranges_km"),
+        (([0.0, 1e6], [500.0, 600.0], [400.0, 700.0], [20.0, 30.0]), "steps"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(record, field):
+    with pytest.raises(OutsideModel, match=rf"^{field} = .* expected "):
+        PassChannel.of_record(*record)
 
 
 def test_a_coupling_above_one_is_refused():

@@ -36,6 +36,9 @@ def test_trap_05_divergence_convention():
 def test_trap_05_a_bare_angle_is_no_beam():
     with pytest.raises(AttributeError):
         collected_fraction(10.0, ONE_METRE, 1200.0)
+    for kind in (GaussianBeam, UniformDisc):
+        with pytest.raises(TypeError):
+            kind(10.0)
 
 
 def test_a_waist_of_36_mm_at_1550_nm():
@@ -64,7 +67,7 @@ def test_half_the_maximum_is_where_its_name_says():
 
 @given(ANGLES, st.floats(1000.0, 1e5))
 def test_a_disc_and_its_gaussian_look_alike_to_a_small_telescope(angle, distance_km):
-    disc, small = UniformDisc(angle), Telescope(0.01)
+    disc, small = UniformDisc(full_angle_urad=angle), Telescope(0.01)
     assert collected_fraction(disc.gaussian_of_equal_axis(), small, distance_km) == pytest.approx(
         float(collected_fraction(disc, small, distance_km)), rel=1e-3
     )
@@ -73,7 +76,7 @@ def test_a_disc_and_its_gaussian_look_alike_to_a_small_telescope(angle, distance
 @given(ANGLES, DISTANCES, DISTANCES)
 def test_farther_catches_less_and_never_more_than_all(angle, one, other):
     near, far = sorted((one, other))
-    for beam in (GaussianBeam.of_half_angle_1e2(angle), UniformDisc(angle)):
+    for beam in (GaussianBeam.of_half_angle_1e2(angle), UniformDisc(full_angle_urad=angle)):
         # A clear aperture: a narrow beam nearby would fall on a central obstruction.
         caught = collected_fraction(beam, Telescope(2.0), np.array([near, far]))
         assert 0 <= caught[1] <= caught[0] * (1 + 1e-12)
@@ -135,15 +138,21 @@ def test_nothing_is_gained_by_truncation():
         (lambda: GaussianBeam.of_full_width_half_maximum(math.nan), "full_width_urad"),
         (lambda: GaussianBeam.of_waist(0.0, 850.0), "waist_m"),
         (lambda: GaussianBeam.of_waist(0.03, 0.85), "wavelength_nm"),
-        (lambda: UniformDisc(math.inf), "full_angle_urad"),
+        (lambda: UniformDisc(full_angle_urad=math.inf), "full_angle_urad"),
         (lambda: Telescope(0.0), "aperture_diameter_m"),
         (lambda: Telescope(1.0, 1.0), "obscuration_ratio"),
         (lambda: TruncatedBeam(0.036, 0.08, 1550.0, -0.1), "obscuration_ratio"),
         (lambda: TruncatedBeam(10.0, 0.08, 1550.0), "aperture_radius_over_waist"),
         (lambda: TruncatedBeam(0.036, 0.08, 1550.0).enclosed_fraction(1.0, 1.0), "distance_km"),
         (lambda: TruncatedBeam(0.036, 0.08, 1550.0).enclosed_fraction(500.0, 500.0), "radius_m"),
-        (lambda: collected_fraction(GaussianBeam(5.0), Telescope(1.0), -1.0), "distance_km"),
-        (lambda: collected_fraction(GaussianBeam(5.0), Telescope(1.0), 0.0), "beam_radius_m"),
+        (
+            lambda: collected_fraction(GaussianBeam.of_half_angle_1e2(5.0), Telescope(1.0), -1.0),
+            "distance_km",
+        ),
+        (
+            lambda: collected_fraction(GaussianBeam.of_half_angle_1e2(5.0), Telescope(1.0), 0.0),
+            "beam_radius_m",
+        ),
         (lambda: loss_db(1.5), "transmittance"),
     ],
 )

@@ -96,7 +96,7 @@ def test_the_quadrature_has_the_moments_of_the_density(b):
 @pytest.mark.parametrize(
     ("call", "field"),
     [
-        (lambda: jitter_exponent(GaussianBeam(5.0), 0.0), "jitter_urad"),
+        (lambda: jitter_exponent(GaussianBeam.of_half_angle_1e2(5.0), 0.0), "jitter_urad"),
         (lambda: mean_loss_db(0.0), "exponent"),
         (lambda: mean_transmittance(2.0, -0.1), "offset_over_radius"),
         (lambda: pointing_density(1.1, 2.0), "transmittance"),

@@ -66,11 +66,12 @@ class Telescope:
         return math.pi / 4 * self.aperture_diameter_m**2 * (1 - self.obscuration_ratio**2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GaussianBeam:
     """A Gaussian beam by its radius at the transmitter and its divergence, both at 1/e^2 of the intensity.
 
-    Make one with :meth:`of_waist` or with one of the named conventions.
+    By keyword only, so that the convention is on the page. Make one with :meth:`of_waist` or with one of the
+    named conventions.
 
     Parameters
     ----------
@@ -92,24 +93,25 @@ class GaussianBeam:
         """Return the diffraction-limited beam of a waist: half angle ``lambda / (pi w0)``."""
         check_range("waist_m", waist_m, 1e-5, 100.0)
         check_range("wavelength_nm", wavelength_nm, 200.0, 20_000.0)
-        return cls(1e6 * wavelength_nm * 1e-9 / (math.pi * waist_m), waist_m)
+        half_angle_urad = 1e6 * wavelength_nm * 1e-9 / (math.pi * waist_m)
+        return cls(half_angle_1e2_urad=half_angle_urad, waist_m=waist_m)
 
     @classmethod
     def of_half_angle_1e2(cls, half_angle_urad: float) -> "GaussianBeam":
         """Return the beam whose half angle, axis to 1/e^2 of the intensity, is this."""
-        return cls(half_angle_urad)
+        return cls(half_angle_1e2_urad=half_angle_urad)
 
     @classmethod
     def of_full_angle_1e2(cls, full_angle_urad: float) -> "GaussianBeam":
         """Return the beam whose full angle between the points of 1/e^2 of the intensity is this."""
         check_range("full_angle_urad", full_angle_urad, 2 * ANGLE_URAD_MIN, 2 * ANGLE_URAD_MAX)
-        return cls(full_angle_urad / 2)
+        return cls(half_angle_1e2_urad=full_angle_urad / 2)
 
     @classmethod
     def of_full_width_half_maximum(cls, full_width_urad: float) -> "GaussianBeam":
         """Return the beam whose full angle between the points of half the intensity is this."""
         check_range("full_width_urad", full_width_urad, 2 * ANGLE_URAD_MIN, 1.5 * ANGLE_URAD_MAX)
-        return cls(full_width_urad / 2 * _HALF_MAXIMUM)
+        return cls(half_angle_1e2_urad=full_width_urad / 2 * _HALF_MAXIMUM)
 
     @property
     def full_angle_1e2_urad(self) -> float:
@@ -134,7 +136,7 @@ class GaussianBeam:
         return enclosed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UniformDisc:
     """A beam of even intensity within a full angle, and none outside: how link budgets are often stated.
 

@@ -8,8 +8,9 @@ so that ``fading.mean_of(f)`` is the mean of f.
 >>> round(fading.mean, 6), round(float((fading.transmittances**2 @ fading.weights)), 6)
 (0.666667, 0.5)
 
-Fading that is faster than a pulse or slower than a pass is left out: each step of a pass sees all of the
-distribution. Sources of the shapes: :mod:`openqci.space.pointing`, :mod:`openqci.space.turbulence`.
+Left out: how fast it fades. Each step of a pass sees all of the distribution, which holds for fading of
+milliseconds and for counts over seconds. Sources of the shapes: :mod:`openqci.space.pointing`,
+:mod:`openqci.space.turbulence`.
 """
 
 import math
@@ -109,5 +110,6 @@ def gauss_nodes(diagonal: Floats, beside_squared: Floats) -> tuple[Floats, Float
 
 
 def check_nodes(nodes: int) -> int:
-    check_range("nodes", nodes, 1, 200)
+    if nodes != int(check_range("nodes", nodes, 1, 200)):
+        raise OutsideModel("nodes", nodes, "a whole number")
     return nodes

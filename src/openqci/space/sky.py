@@ -51,7 +51,7 @@ class Sky:
     """A sky of a known kind.
 
     ``radiance`` in W/(m2 sr nm) near ``wavelength_nm``; ``verified`` says whether the figure was read in or
-    computed from a source, or only remembered.
+    computed from its source, or only remembered.
     """
 
     name: str
@@ -72,9 +72,9 @@ SKIES = (
     Sky("literature-new-moon", 850.0, 1.5e-7, _ERLONG, False),
     Sky("clear-day", 850.0, 1.5e-3, _ERLONG, False),
     Sky("hazy-day", 850.0, 1.5e-2, _ERLONG, False),
-    Sky("lidar-day", 1550.0, 1e-3, "textbook on lidar, as quoted", True),
-    Sky("lidar-day", 1064.0, 5e-2, "textbook on lidar, as quoted", True),
-    Sky("lidar-day", 532.0, 0.12, "textbook on lidar, as quoted", True),
+    Sky("lidar-day", 1550.0, 1e-3, "lidar literature, as quoted", True),
+    Sky("lidar-day", 1064.0, 5e-2, "lidar literature, as quoted", True),
+    Sky("lidar-day", 532.0, 0.12, "lidar literature, as quoted", True),
 )
 
 

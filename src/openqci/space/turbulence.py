@@ -70,8 +70,7 @@ class TurbulenceProfile:
         strength: Floats = (
             self.ground * np.exp(-z / ground)
             + self.troposphere * np.exp(-z / troposphere)
-            # As a power of z in km: z^10 in m would overflow nothing but reads worse in a debugger.
-            + self.tropopause * 1e30 * (z * 1e-3) ** 10 * np.exp(-z / tropopause)
+            + self.tropopause * z**10 * np.exp(-z / tropopause)
         )
         return strength
 
@@ -299,7 +298,8 @@ def zernike_residual_variance(aperture_over_fried: ArrayLike, modes: int) -> Flo
     paper.
     """
     ratio = check_range("aperture_over_fried", aperture_over_fried, 0.0, 1000.0)
-    check_range("modes", modes, 1, 10_000)
+    if modes != int(check_range("modes", modes, 1, 10_000)):
+        raise OutsideModel("modes", modes, "a whole number")
     # The published exponent is -sqrt(3)/2.
     coefficient = _NOLL[modes - 1] if modes <= len(_NOLL) else 0.2944 * modes ** (-math.sqrt(3) / 2)
     variance: Floats = coefficient * ratio ** (5 / 3)
