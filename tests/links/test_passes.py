@@ -25,8 +25,13 @@ from openqci.space import (
     GaussianBeam,
     Telescope,
     circular_pass,
+    fried_parameter_m,
+    hufnagel_valley,
     log_normal_fading,
     pointing_fading,
+    single_mode_coupling,
+    single_mode_sky_photons_hz,
+    sky_photons_hz,
 )
 from openqci.space.fading import Fading
 from openqci.space.geometry import elevation_deg
@@ -227,6 +232,39 @@ def test_a_fade_to_nothing_leaves_the_background():
     counts = pass_counts(MICIUS, STATION, steady(30.0), dark)
     assert error_rate(counts.counts, counts.errors) == pytest.approx(0.5)
     assert pass_key(counts).length_bits == 0
+
+
+# ---- all of it together
+
+
+def test_by_day_a_fibre_behind_adaptive_optics_gives_key_and_a_wide_field_none():
+    # Physics sheet, 1.14: daylight needs 1550 nm, adaptive optics and a single-mode fibre.
+    seen, telescope = circular_pass(500.0, 30.0, step_s=10.0), Telescope(0.8)
+    downlink = Downlink(GaussianBeam.of_waist(0.036, 1550.0), telescope, 1550.0, other_loss_db=3.0)
+    source = DecoySource(1e9, (0.5, 0.1, 0.0), (0.7, 0.2, 0.1), z_basis_probability=0.8)
+    receiver = Receiver(3.0, 0.8, 1e-7, misalignment_error=0.01, z_basis_probability=0.8, gate_width_s=4e-10)
+    day, filter_nm = 1.5e-3, 0.1
+    seeing_m = fried_parameter_m(hufnagel_valley(), 1550.0, seen.elevations_deg)
+    fibre = downlink.channel(
+        seen,
+        background_photons_hz=single_mode_sky_photons_hz(day, 1550.0, filter_nm),
+        coupling=single_mode_coupling(telescope.aperture_diameter_m / seeing_m, 36),
+    )
+    wide = downlink.channel(
+        seen,
+        background_photons_hz=sky_photons_hz(
+            day,
+            1550.0,
+            field_of_view_urad=100.0,
+            aperture_area_m2=telescope.area_m2,
+            filter_nm=filter_nm,
+        ),
+    )
+    assert wide.transmittances.sum() > fibre.transmittances.sum()
+    assert pass_key(pass_counts(source, receiver, fibre, pointing_fading(6.0))).length_bits > 1e5
+    nothing = pass_key(pass_counts(source, receiver, wide, pointing_fading(6.0)))
+    assert nothing.length_bits == 0
+    assert nothing.qber > 0.11
 
 
 # ---- what is credited, and why there is none

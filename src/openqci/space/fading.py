@@ -91,7 +91,7 @@ def gamma_gamma_fading(a: float, b: float, nodes: int = NODES) -> Fading:
 
 def gamma_fading(shape: float, nodes: int = NODES) -> Fading:
     """Return the fading of a gamma variate of mean one and variance ``1 / shape``."""
-    check_range("shape", shape, 0.1, 1e9)
+    check_range("shape", shape, 0.1, 1e12)
     k = np.arange(check_nodes(nodes), dtype=np.float64)
     x, weights = gauss_nodes(2 * k + shape, k[1:] * (k[1:] + shape - 1))
     return Fading(x / shape, weights)
