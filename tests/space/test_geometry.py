@@ -56,6 +56,13 @@ def test_a_pass_begins_and_ends_at_its_lowest_elevation_and_culminates_in_the_mi
     assert np.diff(low.times_s).max() <= 2.0
 
 
+@given(st.floats(0.0, 89.0), ALTITUDES)
+def test_rounding_puts_no_end_of_a_pass_outside_its_elevations(elevation, altitude):
+    seen = circular_pass(altitude, elevation, step_s=3600.0)
+    assert elevation <= seen.elevations_deg.min() <= elevation * (1 + 1e-6) + 1e-3
+    assert seen.elevations_deg.max() == pytest.approx(90.0, abs=1e-3)
+
+
 def test_a_pass_agrees_with_range_against_elevation():
     seen = circular_pass(500.0, 5.0, culmination_deg=70.0)
     assert seen.slant_ranges_km == pytest.approx(slant_range_km(seen.elevations_deg, 500.0), rel=1e-9)

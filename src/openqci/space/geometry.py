@@ -208,7 +208,10 @@ def circular_pass(
     return StationPass(
         times_s=times_s,
         slant_ranges_km=distance_km,
-        elevations_deg=np.degrees(np.arcsin(np.clip(sine, 0.0, 1.0))),
+        # Rounding must not put the ends of the pass below the elevation for which a caller's model holds.
+        elevations_deg=np.clip(
+            np.degrees(np.arcsin(np.clip(sine, 0.0, 1.0))), elevation_min_deg, culmination_deg
+        ),
         range_rates_km_s=turned / distance_km,
         velocity_km_s=float(orbital_velocity_km_s(altitude_km)),
     )
