@@ -227,10 +227,20 @@ def gg02_exchange(link: GaussianLink, symbols: int, rng: np.random.Generator) ->
     """
     if symbols < 1:
         raise OutsideModel("symbols", symbols, "1 or more")
-    channel, detector = transmittance(link.channel.loss_db), link.detector
     alice = rng.normal(scale=math.sqrt(link.source.modulation_variance_snu), size=(symbols, 2))
-    field = alice + rng.standard_normal((symbols, 2))
-    field += rng.normal(scale=math.sqrt(link.channel.excess_noise_snu), size=(symbols, 2))
+    return received(link, alice, alice + rng.standard_normal((symbols, 2)), rng)
+
+
+def received(
+    link: GaussianLink, alice: Floats, field: Floats, rng: np.random.Generator, offset: float = 0.0
+) -> QuadratureRecord:
+    """Return what both ends hold when this field, vacuum included, enters the channel; both of shape (n, 2).
+
+    ``offset`` is light of no signal that shifts every value before the receiver's range ends, in square roots
+    of SNU at the photocurrent.
+    """
+    symbols, channel, detector = len(field), transmittance(link.channel.loss_db), link.detector
+    field = field + rng.normal(scale=math.sqrt(link.channel.excess_noise_snu), size=(symbols, 2))
     field = split(field, channel, rng)
     field = split(field, detector.efficiency, rng)
     measured = np.full(symbols, 2, dtype=np.uint8)
@@ -239,7 +249,7 @@ def gg02_exchange(link: GaussianLink, symbols: int, rng: np.random.Generator) ->
         seen = field[np.arange(symbols), measured]
     else:
         seen = split(field, 0.5, rng)
-    seen = seen + rng.normal(scale=math.sqrt(detector.electronic_noise_snu), size=seen.shape)
+    seen = seen + rng.normal(scale=math.sqrt(detector.electronic_noise_snu), size=seen.shape) + offset
     if detector.linear_range_snu is not None:
         seen = np.clip(seen, -detector.linear_range_snu, detector.linear_range_snu)
     return QuadratureRecord(alice, measured, seen)
