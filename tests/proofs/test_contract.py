@@ -218,12 +218,12 @@ def test_an_unknown_proof_is_refused_with_those_that_there_are():
 @pytest.mark.parametrize(
     ("changes", "parameter"),
     [
-        ({"z_errors": (180_001, 0)}, "errors"),
-        ({"z_errors": (-1, 0)}, "errors"),
-        ({"z_counts": (math.nan, 1)}, "counts"),
-        ({"x_counts": (math.inf, 1)}, "counts"),
-        ({"x_errors": (1, math.nan)}, "counts"),
-        ({"x_counts": (1, 2, 3)}, "counts"),
+        ({"z_errors": (180_001, 0)}, "z_errors"),
+        ({"z_errors": (-1, 0)}, "z_errors"),
+        ({"z_counts": (math.nan, 1)}, "z_counts"),
+        ({"x_counts": (math.inf, 1)}, "x_counts"),
+        ({"x_errors": (1, math.nan)}, "x_counts"),
+        ({"x_counts": (1, 2, 3)}, "x_counts"),
         ({"intensities": (0.1, 0.33)}, "intensities"),
         ({"intensities": (0.33, -0.1)}, "intensities"),
         ({"intensities": (math.nan, 0.1)}, "intensities"),

@@ -1,13 +1,19 @@
-"""The arithmetic that the finite-key proofs share: tails, photon statistics, entropy, the last step.
+"""The arithmetic that the finite-key proofs share: photon statistics, entropy, phase error, the last step.
 
-Private to this package in spirit; a proof reads as its paper does when these have their names.
+Private to this package in spirit; a proof reads as its paper does when these have their names. Everything
+takes arrays; one block is an array without axes.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from openqci.proofs.counts import BasisCounts, Floats, KeyLength
+from openqci.proofs.counts import BasisCounts, Floats, KeyLengths
+
+LOWEST = 1e-300
+"""Stands for zero where a logarithm is taken of what is multiplied with zero afterwards."""
 
 
 def binary_entropy(x: float) -> float:
@@ -17,38 +23,39 @@ def binary_entropy(x: float) -> float:
     return -x * math.log2(x) - (1 - x) * math.log2(1 - x)
 
 
-def photon_number_probability(basis: BasisCounts, photons: int) -> float:
+def entropies(x: Floats) -> Floats:
+    """Return h(x) in bits of values from 0 to 1, elementwise."""
+    inside = np.clip(x, LOWEST, 1 - 1e-16)
+    return np.where((x > 0) & (x < 1), -inside * np.log2(inside) - (1 - inside) * np.log2(1 - inside), 0.0)
+
+
+def photon_number_probability(basis: BasisCounts, photons: int) -> Floats:
     """Return tau_n, the probability that a pulse of the source, of any intensity, has n photons."""
     k = basis.intensities
-    return float(np.dot(basis.probabilities, np.exp(-k) * k**photons)) / math.factorial(photons)
+    terms = basis.probabilities * basis.faintness
+    return np.asarray((terms * k**photons if photons else terms).sum(axis=-1) / math.factorial(photons))
 
 
-def hoeffding_deviation(total: float, epsilon: float) -> float:
-    """Return delta(n, e) = sqrt(n/2 ln(1/e)), Lim et al. 2014, below eq. (3)."""
-    return math.sqrt(total / 2 * math.log(1 / epsilon))
+def scaled(basis: BasisCounts, means: Floats) -> Floats:
+    """Return ``exp(k)/p_k n_k``, shape (..., K); may be below zero, as in the papers."""
+    return np.asarray(means / (basis.faintness * basis.probabilities))
 
 
-def scaled(basis: BasisCounts, observed: Floats, deviation: float) -> Floats:
-    """Return n_k^(+-) = exp(k)/p_k (n_k + deviation), shape (K,); may be below zero, as in the papers."""
-    scaled_counts: Floats = np.exp(basis.intensities) / basis.probabilities * (observed + deviation)
-    return scaled_counts
-
-
-def phase_error_bound(errors: float, sample: float, key: float, epsilon: float) -> float:
+def phase_error_bound(errors: Floats, sample: Floats, key: Floats, epsilon: float) -> Floats:
     """Return an upper bound on the phase error rate of single-photon events of the key basis.
 
     Parameters
     ----------
-    errors : float
+    errors : ndarray, shape S
         Upper bound on errors of single-photon events in the test basis.
-    sample, key : float
+    sample, key : ndarray, shape S
         Lower bounds on single-photon events in the test and in the key basis.
     epsilon : float
         The one failure term of this estimate.
 
     Returns
     -------
-    float
+    ndarray, shape S
         ``v/s + gamma``, at most one half; one half when there is nothing to estimate from.
 
     References
@@ -56,39 +63,41 @@ def phase_error_bound(errors: float, sample: float, key: float, epsilon: float) 
     C. C. W. Lim et al., PRA 89, 022307 (2014), eq. (5) with the gamma below it; its ``21^2/a^2`` is
     ``1/epsilon^2`` here. C.-H. F. Fung, X. Ma, H. F. Chau, PRA 81, 012318 (2010).
     """
-    if sample <= 1 or key <= 1:
-        return 0.5
+    enough = (sample > 1) & (key > 1)
+    d, c = np.where(enough, sample, 2.0), np.where(enough, key, 2.0)
     # Without an observed error gamma would degenerate: one error is assumed then.
-    rate = max(errors, 1.0) / sample
-    if rate >= 0.5:
-        return 0.5
-    spread = (sample + key) / (sample * key * (1 - rate) * rate)
-    gamma = math.sqrt(
-        (sample + key) * (1 - rate) * rate / (sample * key * math.log(2)) * math.log2(spread / epsilon**2)
-        if spread > epsilon**2
-        else 0.0
-    )
-    return min(0.5, rate + gamma)
+    rate = np.maximum(errors, 1.0) / d
+    inside = np.minimum(rate, 0.5)
+    both = (c + d) / (c * d)
+    varied = (1 - inside) * inside
+    excess_bits = np.maximum(0.0, np.log2(both / varied) - 2 * math.log2(epsilon))
+    gamma = np.sqrt(both * varied * excess_bits / math.log(2))
+    return np.where(enough & (rate < 0.5), np.minimum(0.5, inside + gamma), 0.5)
 
 
-def key_length(
-    vacuum_bits: float,
-    single_photon_bits: float,
-    phase_error: float,
-    spent_bits: float,
-    epsilon_sec: float,
-    epsilon_cor: float,
-    proof_id: str,
-) -> KeyLength:
-    """Return s_0 + s_1 (1 - h(phi)) less all that is spent, as a length that is never negative."""
-    unclipped_bits = vacuum_bits + single_photon_bits * (1 - binary_entropy(phase_error)) - spent_bits
-    return KeyLength(
-        length_bits=max(0, math.floor(unclipped_bits)),
-        unclipped_bits=unclipped_bits,
-        phase_error=phase_error,
-        single_photon_bits=single_photon_bits,
-        vacuum_bits=vacuum_bits,
-        epsilon_sec=epsilon_sec,
-        epsilon_cor=epsilon_cor,
-        proof_id=proof_id,
+@dataclass(frozen=True)
+class SinglePhotons:
+    """What a proof knows of a block, arrays of shape S: bounds on events of the key and the test basis."""
+
+    vacuum: Floats
+    key: Floats
+    sample: Floats
+    phase_error: Floats
+
+
+def key_lengths(
+    known: SinglePhotons, leak_bits: ArrayLike, amplification_bits: float, epsilon_cor: float
+) -> KeyLengths:
+    """Return s_0 + s_1 (1 - h(phi)) less all that is spent, as lengths that are never negative."""
+    private_bits = known.vacuum + known.key * (1 - entropies(known.phase_error))
+    leak = np.asarray(leak_bits, dtype=np.float64)
+    finite_bits = amplification_bits + math.log2(2 / epsilon_cor)
+    return KeyLengths(
+        unclipped_bits=np.asarray(private_bits - leak - finite_bits),
+        phase_error=known.phase_error,
+        single_photon_bits=known.key,
+        vacuum_bits=known.vacuum,
+        sample_bits=known.sample,
+        private_bits=private_bits,
+        leak_bits=leak,
     )

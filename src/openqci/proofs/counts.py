@@ -7,11 +7,18 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from openqci.core.errors import OutsideModel
 
 Floats = NDArray[np.float64]
+
+NO_SINGLE_PHOTONS = "single photons: none can be bounded in the key basis; block too small or loss too high"
+NO_SAMPLE = "the test sample: no single photon can be bounded in the test basis; block too small"
+NO_PHASE_BOUND = "the phase error: nothing can be said of it from so small a sample or so many errors"
+LEAK = "error correction: it discloses more than the single photons"
+PHASE_ERROR = "the phase error: it leaves less of the single photons than error correction discloses"
+FINITE_TERMS = "finite-size terms: the block is too small"
 
 
 @dataclass(frozen=True)
@@ -46,44 +53,107 @@ class DecoyCounts:
     x_errors: Sequence[float]
     intensities: Sequence[float]
     probabilities: Sequence[float]
-    z: "BasisCounts" = field(init=False, repr=False, compare=False)
-    x: "BasisCounts" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_source(self.intensities, self.probabilities)
-        source = as_floats(self.intensities), as_floats(self.probabilities)
-        object.__setattr__(
-            self, "z", BasisCounts(as_floats(self.z_counts), as_floats(self.z_errors), *source)
-        )
-        object.__setattr__(
-            self, "x", BasisCounts(as_floats(self.x_counts), as_floats(self.x_errors), *source)
+        for basis, counts, errors in (
+            ("z", self.z_counts, self.z_errors),
+            ("x", self.x_counts, self.x_errors),
+        ):
+            check_counts(basis, as_floats(counts), as_floats(errors), len(self.intensities))
+
+    def as_arrays(self) -> "CountArrays":
+        """Return the block as arrays of shape (K,)."""
+        return CountArrays(
+            as_floats(self.z_counts),
+            as_floats(self.z_errors),
+            as_floats(self.x_counts),
+            as_floats(self.x_errors),
+            as_floats(self.intensities),
+            as_floats(self.probabilities),
         )
 
 
 @dataclass(frozen=True)
+class CountArrays:
+    """Sifted counts of many blocks at once, for planning and for optimising settings.
+
+    Every array has shape S + (K,), or one that broadcasts to it; what each means is said of
+    :class:`DecoyCounts`. Nothing but shapes is checked: an optimiser asks a hundred thousand times.
+    """
+
+    z_counts: Floats
+    z_errors: Floats
+    x_counts: Floats
+    x_errors: Floats
+    intensities: Floats
+    probabilities: Floats
+    z: "BasisCounts" = field(init=False, repr=False, compare=False)
+    x: "BasisCounts" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        faintness = np.exp(-self.intensities)
+        source = self.intensities, self.probabilities, faintness
+        object.__setattr__(self, "z", BasisCounts(self.z_counts, self.z_errors, *source))
+        object.__setattr__(self, "x", BasisCounts(self.x_counts, self.x_errors, *source))
+
+
+@dataclass(frozen=True)
 class BasisCounts:
-    """The counts of one basis as arrays of shape (K,), with the source's intensities and probabilities."""
+    """The counts of one basis as arrays of shape S + (K,), with the source's figures.
+
+    ``faintness`` is exp(-k), the chance of an empty pulse of each intensity.
+    """
 
     counts: Floats
     errors: Floats
     intensities: Floats
     probabilities: Floats
+    faintness: Floats
 
-    def __post_init__(self) -> None:
-        if self.counts.shape != self.intensities.shape or self.errors.shape != self.intensities.shape:
-            raise OutsideModel("counts", (self.counts.shape, self.errors.shape), "one value per intensity")
-        if not (np.isfinite(self.counts).all() and np.isfinite(self.errors).all()):
-            raise OutsideModel("counts", self.counts.tolist(), "finite numbers")
-        if (self.errors < 0).any() or (self.errors > self.counts).any():
-            raise OutsideModel("errors", self.errors.tolist(), "from zero to the number of counts")
+
+@dataclass(frozen=True)
+class KeyLengths:
+    """What blocks give under a proof, arrays of shape S; see :class:`KeyLength` for each.
+
+    ``sample_bits`` are single-photon events of the test basis, ``private_bits`` what is left of vacuum and
+    single photons after the phase error, ``leak_bits`` what error correction disclosed.
+    """
+
+    unclipped_bits: Floats
+    phase_error: Floats
+    single_photon_bits: Floats
+    vacuum_bits: Floats
+    sample_bits: Floats
+    private_bits: Floats
+    leak_bits: Floats
+
+    @property
+    def length_bits(self) -> Floats:
+        """Whole bits, zero or more."""
+        return np.maximum(0.0, np.floor(self.unclipped_bits))
+
+    @property
+    def limited_by(self) -> NDArray[np.str_]:
+        """Which term took the key where there is none; empty where there is one."""
+        reasons = [
+            (self.length_bits > 0, ""),
+            (self.single_photon_bits <= 1, NO_SINGLE_PHOTONS),
+            (self.sample_bits <= 1, NO_SAMPLE),
+            (self.phase_error >= 0.5, NO_PHASE_BOUND),
+            (self.vacuum_bits + self.single_photon_bits <= self.leak_bits, LEAK),
+            (self.private_bits <= self.leak_bits, PHASE_ERROR),
+        ]
+        return np.select([holds for holds, _ in reasons], [words for _, words in reasons], FINITE_TERMS)
 
 
 class KeyLength(msgspec.Struct, frozen=True):
     """How many secret bits a block gives under a proof, and why.
 
-    ``unclipped_bits`` is the same bound before it is cut off at zero and rounded down; optimisers climb it.
+    ``unclipped_bits`` is the same before it is cut off at zero and rounded down; optimisers climb it.
     ``vacuum_bits`` and ``single_photon_bits`` are lower bounds on key-basis events of that kind,
-    ``phase_error`` an upper bound for the latter (one half when nothing can be said).
+    ``phase_error`` an upper bound for the latter (one half when nothing can be said). ``limited_by``
+    says, when the length is zero, which term took the key.
     """
 
     length_bits: int
@@ -94,6 +164,7 @@ class KeyLength(msgspec.Struct, frozen=True):
     epsilon_sec: float
     epsilon_cor: float
     proof_id: str
+    limited_by: str = ""
 
     @property
     def epsilon(self) -> float:
@@ -102,7 +173,10 @@ class KeyLength(msgspec.Struct, frozen=True):
 
 
 class FiniteKeyProof(Protocol):
-    """One security proof. A third party's proof is used like ours if it has these."""
+    """One security proof. A third party's proof is used like ours if it has these.
+
+    The two verbs are one arithmetic: what planning optimises is what distillation keeps.
+    """
 
     @property
     def proof_id(self) -> str: ...
@@ -136,6 +210,20 @@ class FiniteKeyProof(Protocol):
             (0, 1). Never for valid counts, however poor: then the length is 0.
         """
 
+    def secret_lengths(
+        self, counts: CountArrays, leak_bits: ArrayLike, epsilon_sec: float, epsilon_cor: float
+    ) -> KeyLengths:
+        """Return the lengths of many blocks at once; ``leak_bits`` broadcasts to their shape S."""
+
+
+def check_counts(basis: str, counts: Floats, errors: Floats, intensities: int) -> None:
+    if counts.shape != (intensities,) or errors.shape != (intensities,):
+        raise OutsideModel(f"{basis}_counts", (counts.shape, errors.shape), "one value per intensity")
+    if not (np.isfinite(counts).all() and np.isfinite(errors).all()):
+        raise OutsideModel(f"{basis}_counts", counts.tolist(), "finite numbers")
+    if (errors < 0).any() or (errors > counts).any():
+        raise OutsideModel(f"{basis}_errors", errors.tolist(), "from zero to the number of counts")
+
 
 def as_floats(values: Sequence[float]) -> Floats:
     return np.asarray(values, dtype=np.float64)
@@ -159,8 +247,29 @@ def check_budget(
     """Raise OutsideModel unless the arguments of ``secret_length_bits`` are in their ranges."""
     if len(counts.intensities) != intensities:
         raise OutsideModel("intensities", tuple(counts.intensities), f"{intensities} values for this proof")
+    check_epsilons(epsilon_sec, epsilon_cor)
     if not 0 <= leak_bits < float("inf"):
         raise OutsideModel("leak_bits", leak_bits, "a finite number, zero or more")
+
+
+def check_epsilons(epsilon_sec: float, epsilon_cor: float) -> None:
+    """Raise OutsideModel unless both are inside (0, 1)."""
     for name, epsilon in (("epsilon_sec", epsilon_sec), ("epsilon_cor", epsilon_cor)):
         if not 0 < epsilon < 1:
             raise OutsideModel(name, epsilon, "above 0 and below 1")
+
+
+def one_length(lengths: KeyLengths, epsilon_sec: float, epsilon_cor: float, proof_id: str) -> KeyLength:
+    """Return the only length of arrays without axes."""
+    length_bits = int(lengths.length_bits)
+    return KeyLength(
+        length_bits=length_bits,
+        unclipped_bits=float(lengths.unclipped_bits),
+        phase_error=float(lengths.phase_error),
+        single_photon_bits=float(lengths.single_photon_bits),
+        vacuum_bits=float(lengths.vacuum_bits),
+        epsilon_sec=epsilon_sec,
+        epsilon_cor=epsilon_cor,
+        proof_id=proof_id,
+        limited_by="" if length_bits else str(lengths.limited_by),
+    )

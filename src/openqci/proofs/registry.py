@@ -2,10 +2,25 @@
 
 from openqci.core.errors import ConfigurationError
 from openqci.proofs.counts import FiniteKeyProof
-from openqci.proofs.one_decoy import RUSCA_2018, WIESEMANN_2024
-from openqci.proofs.two_decoy import Lim2014
+from openqci.proofs.one_decoy import (
+    RUSCA_2018,
+    RUSCA_2018_CHERNOFF,
+    WIESEMANN_2024,
+    WIESEMANN_2024_AZUMA,
+)
+from openqci.proofs.two_decoy import LIM_2014, LIM_2014_CHERNOFF
 
-_PROOFS: dict[str, FiniteKeyProof] = {each.proof_id: each for each in (Lim2014(), RUSCA_2018, WIESEMANN_2024)}
+_PROOFS: dict[str, FiniteKeyProof] = {
+    each.proof_id: each
+    for each in (
+        LIM_2014,
+        LIM_2014_CHERNOFF,
+        RUSCA_2018,
+        RUSCA_2018_CHERNOFF,
+        WIESEMANN_2024,
+        WIESEMANN_2024_AZUMA,
+    )
+}
 
 
 def proof(proof_id: str) -> FiniteKeyProof:
