@@ -154,6 +154,16 @@ def test_upgrades_of_2021_explain_forty_times_the_rate():
     assert times_better(MICIUS, 0.0, 0.9) < 1
 
 
+def test_two_keys_share_the_epsilons_of_one(micius):
+    both = pass_key(micius, epsilon_sec=2e-9, epsilon_cor=2e-15, key_bases="both")
+    one = pass_key(micius, epsilon_sec=1e-9, epsilon_cor=1e-15)
+    # Equal bases at equal loss: each key is the one that half of the epsilons allow.
+    assert both.length_bits == 2 * one.length_bits
+    assert (both.epsilon_sec, both.epsilon_cor) == (2e-9, 2e-15)
+    assert both.qber == pytest.approx(one.qber)
+    assert both.sifted_bits == pytest.approx(2 * one.sifted_bits)
+
+
 def test_one_bound_over_the_pass_and_not_ten_over_its_parts(micius):
     whole = pass_key(micius, key_bases="both")
     tenth = pass_key(micius.scaled(0.1), key_bases="both")

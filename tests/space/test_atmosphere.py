@@ -109,6 +109,32 @@ def test_visibility_is_where_contrast_falls_to_two_per_cent():
     assert visibility_attenuation_per_km(23.0, 850.0) == pytest.approx(0.0966, rel=2e-3)
 
 
+def test_kruse_and_kim_at_the_wavelengths_that_the_exponent_bends():
+    # V, model and the exponent of lambda / 550 nm.
+    for visibility_km, model, q in (
+        (60.0, "kim", 1.6),
+        (20.0, "kim", 1.3),
+        (3.0, "kim", 0.82),
+        (0.8, "kim", 0.3),
+        (3.0, "kruse", 0.585 * 3 ** (1 / 3)),
+    ):
+        ratio = visibility_attenuation_per_km(visibility_km, 1100.0, model) / visibility_attenuation_per_km(
+            visibility_km, 550.0, model
+        )
+        assert ratio == pytest.approx(2**-q)
+
+
+def test_haze_thins_with_the_height_of_the_site():
+    depths = [
+        -math.log(
+            float(hazy_sky_transmittance(90.0, 10.0, 850.0, site_altitude_km=height, aerosol_height_km=1.2))
+        )
+        for height in (0.0, 1.2)
+    ]
+    assert depths[0] == pytest.approx(1.2 * float(visibility_attenuation_per_km(10.0, 850.0)))
+    assert depths[1] == pytest.approx(depths[0] / math.e)
+
+
 def test_haze_of_23_km_is_near_the_clear_sky():
     # The standard sky is one of 23 km; its haze alone is most of the depth at 850 nm.
     haze = -math.log(float(hazy_sky_transmittance(90.0, 23.0, 850.0, aerosol_height_km=1.0)))

@@ -84,6 +84,12 @@ def test_trap_14_rytov_and_fried_weights():
     assert rytov / unweighted > 100
 
 
+def test_the_isoplanatic_angle_against_an_integral():
+    k, sine = 2 * math.pi / 850e-9, math.sin(math.radians(40.0))
+    angle = (2.914 * k**2 * sine ** (-8 / 3) * integral(lambda z: z ** (5 / 3))) ** -0.6
+    assert isoplanatic_angle_urad(HV57, 850.0, 40.0) == pytest.approx(1e6 * angle, rel=1e-6)
+
+
 def test_trap_14_gamma_gamma_takes_the_deviation_to_12_5():
     variance = 0.449
     deviation = math.sqrt(variance)
