@@ -164,6 +164,15 @@ def test_two_keys_share_the_epsilons_of_one(micius):
     assert both.sifted_bits == pytest.approx(2 * one.sifted_bits)
 
 
+def test_a_tighter_tail_keeps_more_of_the_same_pass(micius):
+    # Another proof, another number: figures of different proofs are not compared without their names.
+    hoeffding, chernoff = (
+        pass_key(micius, proof_id=each, key_bases="both") for each in ("lim-2014", "lim-2014-chernoff")
+    )
+    assert 1.2 < chernoff.length_bits / hoeffding.length_bits < 1.6
+    assert (hoeffding.proof_id, chernoff.proof_id) == ("lim-2014", "lim-2014-chernoff")
+
+
 def test_one_bound_over_the_pass_and_not_ten_over_its_parts(micius):
     whole = pass_key(micius, key_bases="both")
     tenth = pass_key(micius.scaled(0.1), key_bases="both")
@@ -300,7 +309,7 @@ def test_trap_21_key_is_credited_in_the_dark_alone():
 @pytest.mark.parametrize(
     ("loss_db", "background_photons_hz", "reason"),
     [
-        (60.0, 0.0, "too few"),
+        (60.0, 0.0, "single photons"),
         (33.0, 2e6, "phase error"),
         (39.5, 0.0, "error correction"),
     ],

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from openqci.core.detections import X_BASIS, Z_BASIS
 from openqci.core.errors import OutsideModel
-from openqci.proofs import DecoyCounts, KeyLength, proof
+from openqci.proofs import DecoyCounts, proof
 from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import DecoySource, FibreChannel, QuantumLink, Receiver, expected_statistics
 from openqci.quantum.elements import BACKGROUND_PHOTONS_HZ_MAX
@@ -402,6 +402,7 @@ def pass_key(
         for basis in used
     ]
     length_bits = sum(each.length_bits for each in kept)
+    why = kept[0].limited_by if counts.duration_s > 0 else "no moment of the pass may be credited"
     return PassKey(
         length_bits=length_bits,
         unclipped_bits=sum(each.unclipped_bits for each in kept),
@@ -413,7 +414,7 @@ def pass_key(
         epsilon_cor=epsilon_cor,
         proof_id=chosen.proof_id,
         reference=chosen.reference,
-        zero_because="" if length_bits else zero_because(counts, kept[0]),
+        zero_because="" if length_bits else why,
     )
 
 
@@ -440,14 +441,3 @@ def leak_bits(counts: PassCounts, basis: int, error_correction_efficiency: float
 def error_rate(counts: Floats, errors: Floats) -> float:
     total = float(counts.sum())
     return float(errors.sum()) / total if total > 0 else 0.0
-
-
-def zero_because(counts: PassCounts, kept: KeyLength) -> str:
-    """Return which term took the key of a pass that gives none."""
-    if counts.duration_s == 0:
-        return "no moment of the pass may be credited"
-    if kept.single_photon_bits <= 1:
-        return f"{counts.sifted_bits:.3g} sifted bits are too few to bound their single photons"
-    if kept.phase_error >= 0.5:
-        return "the test basis has too few counts, or too many errors, to bound the phase error"
-    return f"error correction and the epsilons take {-kept.unclipped_bits:.3g} bits more than there are"
