@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from openqci.core.errors import OutsideModel
 from openqci.proofs.counts import BasisCounts, Floats, KeyLengths
 
 LOWEST = 1e-300
@@ -101,3 +102,11 @@ def key_lengths(
         private_bits=private_bits,
         leak_bits=leak,
     )
+
+
+def checked(parameter: str, values: ArrayLike, low: float, high: float) -> Floats:
+    """Return values as an array; raise OutsideModel unless all are from low to high, which NaN never is."""
+    array = np.asarray(values, dtype=np.float64)
+    if not ((array >= low) & (array <= high)).all():
+        raise OutsideModel(parameter, values, f"finite numbers from {low:g} to {high:g}")
+    return array
