@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from openqci import __version__
-from openqci.core.errors import ConfigurationError, OpenQCIError
+from openqci.core.errors import ConfigurationError, OpenQCIError, OutsideModel
 
 COMMANDS = {
     "up": "run a whole network on this machine, live",
@@ -20,6 +20,7 @@ COMMANDS = {
     "sae": "enrol secure application entities (SAEs)",
     "pki": "look at the test certificate authority",
     "scenario": "check and list scenarios",
+    "link": "rates, detections and published experiments of QKD links",
 }
 
 
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         for fault in error.faults:
             print(f"openqci: {fault}", file=sys.stderr)
+        return 2
+    except OutsideModel as error:
+        print(f"openqci: {error}", file=sys.stderr)
         return 2
     except OpenQCIError as error:
         print(f"openqci: {error}", file=sys.stderr)

@@ -133,8 +133,8 @@ def _wanted(schema: Mapping[str, Any]) -> str:
             ("maximum", "at most"),
             ("exclusiveMaximum", "below"),
             ("multipleOf", "a multiple of"),
-            ("minItems", "number of entries at least"),
-            ("maxItems", "number of entries at most"),
+            ("minItems", "with at least"),
+            ("maxItems", "with at most"),
         )
         if keyword in schema
     ]

@@ -20,6 +20,7 @@ the two lasers are kept in phase; ``phase_sd_rad`` is what is left. Read :mod:`o
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.special import i0e
@@ -207,10 +208,16 @@ def x_click_chances(link: TwinFieldLink) -> tuple[float, float]:
     The average over a normal phase error by Gauss and Hermite's rule, which is exact here to ten digits up
     to a spread of 1 rad.
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(HERMITE_POINTS)
-    weights = weights / weights.sum()
+    nodes, weights = normal_average()
     right, wrong = x_fires(link, nodes * link.station.phase_sd_rad)
     return float(weights @ (right * (1 - wrong))), float(weights @ (wrong * (1 - right)))
+
+
+@cache
+def normal_average() -> tuple[Floats, Floats]:
+    """Return places and weights of an average over a normal distribution."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(HERMITE_POINTS)
+    return nodes, weights / weights.sum()
 
 
 def x_fires(link: TwinFieldLink, phase_errors_rad: Floats) -> tuple[Floats, Floats]:

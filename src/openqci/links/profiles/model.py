@@ -64,12 +64,17 @@ class Pulses(msgspec.Struct, frozen=True):
 
 
 class Processing(msgspec.Struct, frozen=True):
-    """The block to which the proof is applied once, the efficiency f of error correction, the epsilons."""
+    """The block to which the proof is applied once, the efficiency f of error correction, the epsilons.
+
+    ``authentication_bits`` is the key that the messages of one block take, in both directions together; it
+    comes out of the key that blocks give.
+    """
 
     block_sifted_bits: int
     error_correction_efficiency: float
     epsilon_sec: float
     epsilon_cor: float
+    authentication_bits: int
 
 
 class Drift(msgspec.Struct, frozen=True):

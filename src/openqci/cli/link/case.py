@@ -1,0 +1,92 @@
+"""The options that describe a link, and the case that they make."""
+
+import argparse
+from pathlib import Path
+
+from openqci.core.errors import ConfigurationError, OutsideModel
+from openqci.links import LinkCase, Profile, profile, protocol_ids, read_profiles
+
+ATTENUATION_DB_PER_KM = 0.2
+LENGTH_KM_MAX = 50_000.0
+DEFAULT_PROFILE, DEFAULT_COHERENT_PROFILE = "dv-metro", "cv-metro"
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Add what ``rate`` and ``simulate`` share."""
+    parser.add_argument("--protocol", default="", help=f"{', '.join(protocol_ids())}; default: the profile's")
+    parser.add_argument(
+        "--profile",
+        default="",
+        help="a shipped profile, FILE.yaml#ID, or FILE.yaml with one profile; default dv-metro or cv-metro",
+    )
+    parser.add_argument("--length-km", type=float, help="fibre between the ends")
+    parser.add_argument("--loss-db", type=float, help="loss between the ends; default: what the length gives")
+    parser.add_argument(
+        "--attenuation-db-per-km",
+        type=float,
+        default=ATTENUATION_DB_PER_KM,
+        help=f"of the fibre (default {ATTENUATION_DB_PER_KM})",
+    )
+    parser.add_argument(
+        "--encoding", default="", help="phase, time-bin, polarisation; default: the profile's"
+    )
+    parser.add_argument("--drift-rad", type=float, help="rms angle of polarisation or phase drift")
+    parser.add_argument(
+        "--detector-trust", default="trusted", help="gg02: trusted, calibrated, untrusted (default trusted)"
+    )
+    parser.add_argument("--optimise", action="store_true", help="choose the source's settings for this link")
+
+
+def case_of(
+    args: argparse.Namespace, *, length_km: float | None = None, loss_db: float | None = None
+) -> LinkCase:
+    """Return the case that the options describe, at this length or loss if one is given.
+
+    Raises
+    ------
+    ConfigurationError, OutsideModel
+        For options that contradict each other or lie outside their ranges.
+    """
+    length_km = args.length_km if length_km is None else length_km
+    loss_db = args.loss_db if loss_db is None else loss_db
+    if length_km is None and loss_db is None:
+        raise ConfigurationError("which link? expected --length-km, --loss-db or --sweep")
+    if length_km is not None and not 0 <= length_km <= LENGTH_KM_MAX:
+        raise OutsideModel("length_km", length_km, f"a finite number from 0 to {LENGTH_KM_MAX:g}")
+    if not 0 <= args.attenuation_db_per_km <= 10:
+        raise ConfigurationError(
+            f"--attenuation-db-per-km = {args.attenuation_db_per_km!r}; expected a number from 0 to 10 dB/km"
+        )
+    return LinkCase(
+        profile=profile_of(args.profile, args.protocol),
+        loss_db=args.attenuation_db_per_km * (length_km or 0.0) if loss_db is None else loss_db,
+        length_km=length_km,
+        protocol=args.protocol,
+        proof=getattr(args, "proof", ""),
+        block_sifted_bits=getattr(args, "block_bits", None),
+        duration_s=getattr(args, "duration_s", None),
+        optimise=args.optimise,
+        encoding=args.encoding,
+        drift_angle_rms_rad=args.drift_rad,
+        detector_trust=args.detector_trust,
+    )
+
+
+def profile_of(name: str, protocol_id: str) -> Profile:
+    """Return a profile by its id, or from a file as ``FILE.yaml#ID``."""
+    if not name:
+        name = DEFAULT_COHERENT_PROFILE if protocol_id.startswith("gg02") else DEFAULT_PROFILE
+    file, _, profile_id = name.partition("#")
+    if not file.endswith((".yaml", ".yml")):
+        return profile(name)
+    try:
+        text = Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
+    found = read_profiles(text, file)
+    if not profile_id and len(found) == 1:
+        return next(iter(found.values()))
+    if profile_id not in found:
+        known = ", ".join(f"{file}#{each}" for each in found)
+        raise ConfigurationError(f"{file} has no profile {profile_id!r}; expected one of {known}")
+    return found[profile_id]

@@ -1,0 +1,83 @@
+"""``openqci link compare-experiments``: the models against published experiments, row by row."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import msgspec
+
+from openqci.core.errors import ConfigurationError
+from openqci.links.experiments import Comparison, Experiment, compare, read_experiments, shipped_experiments
+
+GOOD, DISAGREES = 0, 1
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = verbs.add_parser("compare-experiments", help="hold the models against published experiments")
+    parser.add_argument(
+        "--file", type=Path, metavar="FILE", help="a table of your own; default: the shipped one"
+    )
+    parser.add_argument("--json", action="store_true", help="print all comparisons as one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every comparison; 1 if one disagrees."""
+    rows = (
+        shipped_experiments() if args.file is None else read_experiments(text_of(args.file), str(args.file))
+    )
+    compared = [found for row in rows for found in compare(row)]
+    left_out = [row for row in rows if row.check.kind in ("none", "schema")]
+    print(json.dumps(report(compared, left_out), indent=2) if args.json else as_text(compared, left_out))
+    return GOOD if all(each.agrees for each in compared) else DISAGREES
+
+
+def text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
+
+
+def report(compared: list[Comparison], left_out: list[Experiment]) -> dict[str, object]:
+    return {
+        "compared": [finite(msgspec.to_builtins(each)) for each in compared],
+        "disagreeing": sum(not each.agrees for each in compared),
+        "not_compared": [
+            {"experiment": row.experiment_id, "kind": row.check.kind, "why": reason(row)} for row in left_out
+        ],
+    }
+
+
+def finite(facts: dict[str, object]) -> dict[str, object]:
+    """Return facts for JSON, which knows neither NaN nor infinity."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in facts.items()
+    }
+
+
+def reason(row: Experiment) -> str:
+    return row.check.note or (
+        "a network, not a link" if row.check.kind == "schema" else "inputs not published"
+    )
+
+
+def as_text(compared: list[Comparison], left_out: list[Experiment]) -> str:
+    """Return the comparisons as a table, each with its inputs apart."""
+    lines = [f"{'experiment, figure':<58}{'published':>12}{'model':>12}{'ratio':>8}  must be"]
+    for each in compared:
+        name = f"{each.experiment}, {each.metric}"
+        ratio = f"{each.modelled / each.published:.3g}" if each.published else ""
+        verdict = "" if each.agrees else "  DISAGREES"
+        figures = f"{each.published:>12.4g}{each.modelled:>12.4g}{ratio:>8}"
+        lines.append(f"{name:<58}{figures}  {each.must}{verdict}")
+        for known in ("pinned", "remembered", "assumed", "fitted"):
+            inputs = ", ".join(f"{key} = {value}" for key, value in getattr(each, known).items())
+            if inputs:
+                lines.append(f"    {known}: {inputs}")
+    disagreeing = sum(not each.agrees for each in compared)
+    lines.append(f"{len(compared)} figures compared, {disagreeing} disagree")
+    lines.append("not compared: " + "; ".join(f"{row.experiment_id} ({reason(row)})" for row in left_out))
+    return "\n".join(lines)

@@ -1,0 +1,229 @@
+"""Decoy-state BB84 on a link, with one decoy or two: its expected counts into a finite-key proof."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from openqci.core.detections import Z_BASIS
+from openqci.core.errors import ConfigurationError
+from openqci.links.forecast import expected_counts
+from openqci.links.optimise import KeyBlock, optimise_decoy
+from openqci.links.profiles import Pulses
+from openqci.links.protocols.case import Arrays, LinkCase, Setting, Yield
+from openqci.proofs import proof
+from openqci.proofs.bounds import binary_entropy
+from openqci.quantum import DecoySource, FibreChannel, QuantumLink, Receiver, exchange, expected_statistics
+from openqci.quantum.decoy_statistics import plant_of
+from openqci.quantum.encodings import ReceiverOptics, phase_optics, polarisation_optics, timebin_optics
+from openqci.quantum.link import ExpectedStatistics
+
+BB84_ASYMPTOTIC = "bb84-asymptotic"
+
+ENDLESS_BITS = 1e16
+ENDLESS_PROOFS = {1: "rusca-2018", 2: "lim-2014"}
+"""Settings for an endless block are those of a block so large that its bounds are nearly closed."""
+
+ENCODINGS = {
+    "phase": phase_optics(basis_choice="active"),
+    "time-bin": timebin_optics(basis_choice="active"),
+    "polarisation": polarisation_optics(basis_choice="active"),
+}
+"""Generic optics, for a profile that is asked about another encoding than its own."""
+
+DEFAULT_PULSES = {
+    "bb84-decoy1": Pulses((0.35, 0.12), (0.35, 0.65), 0.8),
+    "bb84-decoy2": Pulses((0.488, 0.202, 2e-4), (0.137, 0.57, 0.293), 0.74),
+}
+"""For hardware whose profile has settings for another protocol; best for blocks of 262,144 bits."""
+
+
+@dataclass(frozen=True)
+class DecoyBB84:
+    """One member of the family; ``decoys`` is 1 or 2."""
+
+    protocol_id: str
+    decoys: int
+    proof_ids: tuple[str, ...]
+    short_names: Mapping[str, str]
+
+    def rate(self, case: LinkCase, proof_id: str) -> Yield:
+        """Return gain, QBER and key of one block under a finite-key or asymptotic proof."""
+        link = self.quantum_link(case, self.pulses(case, proof_id))
+        expected = expected_statistics(link)
+        if proof_id == BB84_ASYMPTOTIC:
+            return asymptotic_yield(case, link, expected)
+        processing = case.profile.processing
+        detections = block_detections(case, expected)
+        duration_s = detections / expected.detection_rate_hz
+        counts = expected_counts(link, expected, math.ceil(detections))
+        sifted_bits = detections * float(expected.detection_fractions[Z_BASIS].sum())
+        leak_bits = processing.error_correction_efficiency * sifted_bits * binary_entropy(expected.qber)
+        chosen = proof(proof_id)
+        kept = chosen.secret_length_bits(counts, leak_bits, processing.epsilon_sec, processing.epsilon_cor)
+        return Yield(
+            proof_id=proof_id,
+            reference=chosen.reference,
+            gain=float(expected.gains[0]),
+            qber=expected.qber,
+            sifted_rate_hz=expected.sifted_rate_hz,
+            pulse_rate_hz=link.source.clock_rate_hz,
+            secret_key_rate_per_pulse=kept.length_bits / (duration_s * link.source.clock_rate_hz),
+            block_sifted_bits=sifted_bits,
+            block_duration_s=duration_s,
+            secret_length_bits=kept.length_bits,
+            zero_because=kept.limited_by,
+            observed=observed(expected, kept.phase_error),
+            settings=settings(link),
+        )
+
+    def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
+        """Return both ends' records of ``detections`` clicks, in the numbering of ``core.detections``."""
+        link = self.quantum_link(case, self.pulses(case, self.proof_ids[0]))
+        photons = exchange(link, detections, rng)
+        return {
+            "slot": photons.detections.slots,
+            "alice_basis": photons.emissions.bases,
+            "alice_bit": photons.emissions.bits,
+            "alice_intensity": photons.emissions.intensities,
+            "bob_basis": photons.detections.bases,
+            "bob_bit": photons.detections.bits,
+        }
+
+    def pulses(self, case: LinkCase, proof_id: str) -> Pulses:
+        """Return the settings of the source: optimised, the profile's own, or the default of the protocol."""
+        shipped = case.profile.pulses
+        if shipped is None or len(shipped.intensities) != self.decoys + 1:
+            shipped = DEFAULT_PULSES[self.protocol_id]
+        if not case.optimise:
+            return shipped
+        return optimised_pulses(self.quantum_link(case, shipped), case, proof_id)
+
+    def quantum_link(self, case: LinkCase, pulses: Pulses) -> QuantumLink:
+        """Return source, channel and receiver of the case."""
+        detector, optics = case.photon_receiver().detector, receiver_optics(case)
+        basis = pulses.z_basis_probability
+        return QuantumLink(
+            DecoySource(case.profile.clock_rate_hz, pulses.intensities, pulses.probabilities, basis),
+            FibreChannel(case.loss_db, misalignment_error=case.drift_error()),
+            Receiver(
+                loss_db=optics.loss_db,
+                detector_efficiency=detector.efficiency,
+                dark_count_probability=detector.dark_count_probability,
+                dead_time_s=detector.dead_time_s,
+                afterpulse_probability=detector.afterpulse_probability,
+                misalignment_error=optics.misalignment_error,
+                z_basis_probability=basis,
+                x_extra_loss_db=optics.x_extra_loss_db,
+                x_misalignment_error=optics.x_misalignment_error,
+            ),
+        )
+
+
+def receiver_optics(case: LinkCase) -> ReceiverOptics:
+    """Return the optics of the profile, or generic ones of the encoding that was asked for."""
+    if case.encoding in ("", case.profile.encoding):
+        own = case.photon_receiver()
+        return ReceiverOptics(own.optics_loss_db, own.misalignment_error)
+    if case.encoding not in ENCODINGS:
+        raise ConfigurationError(f"encoding {case.encoding!r}; expected one of {', '.join(ENCODINGS)}")
+    return ENCODINGS[case.encoding]
+
+
+def optimised_pulses(link: QuantumLink, case: LinkCase, proof_id: str) -> Pulses:
+    """Return the settings that give this link the most key; for an endless block those of a huge one."""
+    processing, pulses = case.profile.processing, None
+    if case.duration_s is not None and proof_id != BB84_ASYMPTOTIC:
+        pulses = max(1.0, case.duration_s * case.profile.clock_rate_hz)
+    key_bits = case.block_bits if proof_id != BB84_ASYMPTOTIC else ENDLESS_BITS
+    block = KeyBlock(
+        pulses,
+        None if pulses else key_bits,
+        processing.error_correction_efficiency,
+        processing.epsilon_sec,
+        processing.epsilon_cor,
+    )
+    decoys = len(link.source.intensities) - 1
+    climbed = proof_id if proof_id != BB84_ASYMPTOTIC else ENDLESS_PROOFS[decoys]
+    best = optimise_decoy(plant_of(link), block, climbed)
+    return Pulses(
+        tuple(best.intensities[0].tolist()),
+        tuple(best.probabilities[0].tolist()),
+        float(best.z_basis_probability[0]),
+    )
+
+
+def block_detections(case: LinkCase, expected: ExpectedStatistics) -> float:
+    """Return the mean number of detections of one block: of so many bits, or of so much time."""
+    if case.duration_s is not None:
+        return case.duration_s * expected.detection_rate_hz
+    return case.block_bits / float(expected.detection_fractions[Z_BASIS].sum())
+
+
+def asymptotic_yield(case: LinkCase, link: QuantumLink, expected: ExpectedStatistics) -> Yield:
+    """Return the rate of an endless block in which single photons are known exactly.
+
+    The limit of the finite-key lengths with the same settings: ``p_Z^2 [s_0 + s_1 (1 - h(e_1)) - f Q h(E)]``
+    over all intensities, after dead time.
+    """
+    intensities, probabilities = np.array(link.source.intensities), np.array(link.source.probabilities)
+    vacuum, (single, single_error) = vacuum_yield(link), single_photon_yield(link)
+    weights = probabilities * np.exp(-intensities)
+    gain = expected.click_probability
+    kept = (
+        float(weights.sum()) * vacuum
+        + float(weights @ intensities) * single * (1 - binary_entropy(single_error))
+        - case.profile.processing.error_correction_efficiency * gain * binary_entropy(expected.qber)
+    )
+    live = expected.detection_rate_hz / (gain * link.source.clock_rate_hz)
+    both_z = link.source.z_basis_probability * link.receiver.z_basis_probability
+    return Yield(
+        proof_id=BB84_ASYMPTOTIC,
+        reference="D. Gottesman et al., QIC 4, 325 (2004); H.-K. Lo et al., PRL 94, 230504 (2005)",
+        gain=float(expected.gains[0]),
+        qber=expected.qber,
+        sifted_rate_hz=expected.sifted_rate_hz,
+        pulse_rate_hz=link.source.clock_rate_hz,
+        secret_key_rate_per_pulse=max(0.0, both_z * live * kept),
+        zero_because="" if kept > 0 else "error correction takes more than single photons give",
+        observed=observed(expected, single_error),
+        settings=settings(link),
+    )
+
+
+def vacuum_yield(link: QuantumLink) -> float:
+    """Return Y0, the chance that an empty pulse is seen."""
+    return 1 - (1 - link.background) ** 2
+
+
+def single_photon_yield(link: QuantumLink) -> tuple[float, float]:
+    """Return Y1 and e1: the chance that one photon is seen, and its error with double clicks at random."""
+    background, wrong = link.background, link.receiver.misalignment_error
+    arrives = float(link.detectable_photons[0] / link.source.intensities[0])
+    seen = 1 - (1 - background) ** 2 * (1 - arrives)
+    errors = (
+        arrives * (1 - wrong) * background / 2
+        + arrives * wrong * (1 - background / 2)
+        + (1 - arrives) * (background - background**2 / 2)
+    )
+    return seen, errors / seen
+
+
+def observed(expected: ExpectedStatistics, phase_error: float) -> dict[str, float]:
+    return {
+        "detection_rate_hz": expected.detection_rate_hz,
+        "double_click_fraction": expected.double_click_fraction,
+        "phase_error_bound": phase_error,
+    }
+
+
+def settings(link: QuantumLink) -> dict[str, Setting]:
+    return {
+        "intensities": link.source.intensities,
+        "probabilities": link.source.probabilities,
+        "z_basis_probability": link.source.z_basis_probability,
+        "misalignment_error": link.receiver.misalignment_error,
+        "detector_efficiency": link.receiver.detector_efficiency,
+        "receiver_loss_db": link.receiver.loss_db,
+    }

@@ -1,0 +1,219 @@
+"""BBM92 on a link: an entangled source in the middle of the way, a receiver of the profile at each end."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from openqci.links.protocols.case import ASYMPTOTIC, Arrays, LinkCase, Setting, Yield
+from openqci.links.protocols.decoy_bb84 import receiver_optics
+from openqci.links.protocols.search import highest
+from openqci.proofs.bounds import binary_entropy
+from openqci.proofs.entanglement import Bbm92Asymptotic, Bbm92Finite, PairCounts
+from openqci.quantum.bbm92 import (
+    PairLink,
+    PairReceiver,
+    PulsedPairSource,
+    bbm92_statistics,
+    pair_exchange,
+)
+from openqci.quantum.bbm92_cw import (
+    TimedPairLink,
+    TimedReceiver,
+    best_brightness_and_window,
+    cw_statistics,
+    timed_exchange,
+)
+
+PROOFS = {each.proof_id: each for each in (Bbm92Finite(), Bbm92Asymptotic())}
+
+Z_BASIS_PROBABILITY = 0.9
+MEAN_PAIRS, MEAN_PAIRS_RANGE = 0.05, (1e-4, 2.0)
+BRIGHTNESS_HZ = 1e7
+WINDOW_OVER_JITTER = 1.5
+JITTER_FWHM_S_MIN = 1e-12
+
+PASSIVE_DETECTORS = 4
+"""A receiver that chooses its basis by a splitter has four detectors open at a time."""
+
+
+@dataclass(frozen=True)
+class Coincidences:
+    """What both kinds of source have in common: coincidences per second and their error rate."""
+
+    rate_hz: float
+    qber: float
+    per_emission: float
+    emission_rate_hz: float
+    observed: dict[str, float]
+    settings: dict[str, Setting]
+
+
+def pair_yield(case: LinkCase, proof_id: str, seen: Coincidences) -> Yield:
+    """Return the key of one block of coincidences."""
+    processing, chosen = case.profile.processing, PROOFS[proof_id]
+    key_share, test_share = Z_BASIS_PROBABILITY**2, (1 - Z_BASIS_PROBABILITY) ** 2
+    sifted_rate_hz = seen.rate_hz * key_share
+    key_bits = case.block_bits if case.duration_s is None else case.duration_s * sifted_rate_hz
+    test_bits = key_bits * test_share / key_share
+    counts = PairCounts(key_bits, key_bits * seen.qber, test_bits, test_bits * seen.qber)
+    leak_bits = processing.error_correction_efficiency * key_bits * binary_entropy(seen.qber)
+    found = chosen.secret_length(counts, leak_bits, processing.epsilon_sec, processing.epsilon_cor)
+    endless = ASYMPTOTIC in proof_id
+    share = max(0.0, float(found.unclipped_bits if endless else found.length_bits)) / max(key_bits, 1e-300)
+    duration_s = key_bits / sifted_rate_hz if sifted_rate_hz > 0 else math.inf
+    return Yield(
+        proof_id=proof_id,
+        reference=chosen.reference,
+        gain=seen.per_emission,
+        qber=seen.qber,
+        sifted_rate_hz=sifted_rate_hz,
+        pulse_rate_hz=seen.emission_rate_hz,
+        secret_key_rate_per_pulse=share * sifted_rate_hz / seen.emission_rate_hz,
+        block_sifted_bits=None if endless else key_bits,
+        block_duration_s=None if endless else duration_s,
+        secret_length_bits=None if endless else int(found.length_bits),
+        zero_because=str(found.limited_by),
+        observed={"phase_error_bound": float(found.phase_error), **seen.observed},
+        settings={"z_basis_probability": Z_BASIS_PROBABILITY, **seen.settings},
+    )
+
+
+@dataclass(frozen=True)
+class PulsedPairs:
+    """BBM92 with a pulsed pump at the clock rate of the profile."""
+
+    proof_ids: tuple[str, ...]
+    short_names: Mapping[str, str]
+    protocol_id: str = "bbm92"
+
+    def rate(self, case: LinkCase, proof_id: str) -> Yield:
+        """Return the key of a block; a pulse counts as one emission."""
+        return pair_yield(case, proof_id, self.coincidences(case, self.link(case)))
+
+    def coincidences(self, case: LinkCase, link: PairLink) -> Coincidences:
+        """Return what is seen, with the dead time of both ends."""
+        found = bbm92_statistics(link)
+        dead_slots = case.photon_receiver().detector.dead_time_s * link.source.clock_rate_hz
+        live = live_fraction(link.alice, link.source.mean_pairs, dead_slots)
+        live *= live_fraction(link.bob, link.source.mean_pairs, dead_slots)
+        return Coincidences(
+            rate_hz=found.coincidence_rate_hz * live,
+            qber=found.qber,
+            per_emission=found.gain,
+            emission_rate_hz=link.source.clock_rate_hz,
+            observed={"coincidence_rate_hz": found.coincidence_rate_hz * live},
+            settings={"mean_pairs": link.source.mean_pairs, "misalignment_error": link.misalignment_error},
+        )
+
+    def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
+        """Return both ends' record of coincidences; dead time is not drawn."""
+        record = pair_exchange(self.link(case), detections, rng)
+        return {
+            "slot": record.slots,
+            "alice_basis": record.alice_bases,
+            "alice_bit": record.alice_bits,
+            "bob_basis": record.bob_bases,
+            "bob_bit": record.bob_bits,
+        }
+
+    def link(self, case: LinkCase) -> PairLink:
+        """Return source and ends; with the best number of pairs if that is asked for."""
+        optics, detector = receiver_optics(case), case.photon_receiver().detector
+        end = PairReceiver(
+            case.loss_db / 2 + optics.loss_db, detector.efficiency, detector.dark_count_probability
+        )
+        source = PulsedPairSource(case.profile.clock_rate_hz, MEAN_PAIRS)
+        link = PairLink(source, end, end, both_misaligned(case))
+        if not case.optimise:
+            return link
+
+        def with_pairs(mean_pairs: float) -> PairLink:
+            return replace(link, source=replace(source, mean_pairs=mean_pairs))
+
+        def height(mean_pairs: float) -> float:
+            return key_per_second(case, self.coincidences(case, with_pairs(mean_pairs)))
+
+        return with_pairs(*highest(height, (MEAN_PAIRS_RANGE,)))
+
+
+@dataclass(frozen=True)
+class ContinuousPairs:
+    """BBM92 with a continuous pump; an emitted pair counts as one emission."""
+
+    proof_ids: tuple[str, ...]
+    short_names: Mapping[str, str]
+    protocol_id: str = "bbm92-cw"
+
+    def rate(self, case: LinkCase, proof_id: str) -> Yield:
+        """Return the key of a block."""
+        link = self.link(case)
+        found = cw_statistics(link)
+        seen = Coincidences(
+            rate_hz=found.coincidence_rate_hz,
+            qber=found.qber,
+            per_emission=found.coincidence_rate_hz / link.brightness_hz,
+            emission_rate_hz=link.brightness_hz,
+            observed={
+                "coincidence_rate_hz": found.coincidence_rate_hz,
+                "accidental_rate_hz": found.accidental_rate_hz,
+                "singles_hz": found.singles_a_hz,
+            },
+            settings={
+                "brightness_hz": link.brightness_hz,
+                "window_s": link.window_s,
+                "timing_fwhm_s": link.timing_fwhm_s,
+                "polarisation_error": link.polarisation_error,
+            },
+        )
+        return pair_yield(case, proof_id, seen)
+
+    def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
+        """Return both ends' time tags of coincidences, with basis and bit."""
+        record = timed_exchange(self.link(case), detections, rng)
+        return {
+            "alice_time_s": record.alice_times_s,
+            "alice_basis": record.alice_bases,
+            "alice_bit": record.alice_bits,
+            "bob_time_s": record.bob_times_s,
+            "bob_basis": record.bob_bases,
+            "bob_bit": record.bob_bits,
+        }
+
+    def link(self, case: LinkCase) -> TimedPairLink:
+        """Return source and ends; with the best brightness and window if that is asked for."""
+        optics, detector = receiver_optics(case), case.photon_receiver().detector
+        jitter_s = max(detector.jitter_fwhm_s, JITTER_FWHM_S_MIN) * math.sqrt(2)
+        end = TimedReceiver(
+            case.loss_db / 2 + optics.loss_db,
+            detector.efficiency,
+            PASSIVE_DETECTORS * detector.dark_count_rate_hz,
+            detector.dead_time_s,
+        )
+        link = TimedPairLink(
+            BRIGHTNESS_HZ, end, end, WINDOW_OVER_JITTER * jitter_s, jitter_s, both_misaligned(case)
+        )
+        if not case.optimise:
+            return link
+        return best_brightness_and_window(link, case.profile.processing.error_correction_efficiency)
+
+
+def both_misaligned(case: LinkCase) -> float:
+    """Return how often two misaligned receivers and a drifting fibre give unequal bits of a perfect pair."""
+    one, drift = receiver_optics(case).misalignment_error, case.drift_error()
+    both = 2 * one * (1 - one)
+    return both + drift - 2 * both * drift
+
+
+def live_fraction(end: PairReceiver, mean_pairs: float, dead_slots: float) -> float:
+    """Return how often an end is live: ``1/(1 + p d)`` with p its clicks per pulse, d the gates lost."""
+    per_mode = mean_pairs / 2
+    clicks = 1 - (1 - end.background) / (1 + end.efficiency * per_mode) ** 2
+    return 1 / (1 + clicks * dead_slots)
+
+
+def key_per_second(case: LinkCase, seen: Coincidences) -> float:
+    """Return what an optimiser climbs: asymptotic key per second, not cut off at zero."""
+    efficiency = case.profile.processing.error_correction_efficiency
+    return seen.rate_hz * (1 - (1 + efficiency) * binary_entropy(seen.qber))

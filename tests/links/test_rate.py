@@ -1,0 +1,186 @@
+"""The one door to all rates: laws that every protocol keeps, and what a result says of itself."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import fields
+from msgspec.structs import replace as replaced
+
+from openqci.core.errors import ConfigurationError, OutsideModel
+from openqci.distillation import AUTHENTICATION_KEY_BYTES
+from openqci.links import (
+    LinkCase,
+    LinkRate,
+    forecast,
+    link_detections,
+    link_rate,
+    profile,
+    profile_ids,
+    protocol,
+    protocol_ids,
+)
+from openqci.network import load_scenario
+
+WITHOUT_STATION = [each for each in protocol_ids() if each not in ("mdi", "sns-tf")]
+
+
+def hardware_of(protocol_id: str, **operation: float):
+    found = profile("cv-metro" if protocol_id.startswith("gg02") else "dv-snspd")
+    return replaced(found, operation=replaced(found.operation, loss_db_max=200.0, **operation))
+
+
+def case_of(protocol_id: str, loss_db: float, **changes: object) -> LinkCase:
+    return LinkCase(hardware_of(protocol_id), loss_db, protocol=protocol_id, **changes)
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+@settings(max_examples=25)
+@given(st.floats(0, 60), st.floats(0, 20))
+def test_more_loss_never_gives_more_key(protocol_id, loss_db, more_db):
+    near = link_rate(case_of(protocol_id, loss_db, proof="asymptotic"))
+    far = link_rate(case_of(protocol_id, loss_db + more_db, proof="asymptotic"))
+    # In fixed settings dead time makes a bright short link no worse than a dim one.
+    assert far.secret_key_rate_per_pulse <= near.secret_key_rate_per_pulse * (1 + 1e-9) + 1e-15
+
+
+@pytest.mark.parametrize("protocol_id", WITHOUT_STATION)
+@settings(max_examples=25)
+@given(st.floats(0.01, 80))
+def test_nothing_without_a_station_crosses_the_repeaterless_bound(protocol_id, loss_db):
+    found = link_rate(case_of(protocol_id, loss_db, proof="asymptotic"))
+    assert found.secret_key_rate_per_pulse <= -math.log2(-math.expm1(-loss_db * math.log(10) / 10))
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+@settings(max_examples=15)
+@given(st.floats(3, 10), st.floats(0, 2))
+def test_a_larger_block_never_gives_a_lower_rate_and_never_beats_the_endless_one(protocol_id, size, more):
+    endless = link_rate(case_of(protocol_id, 10.0, proof="asymptotic")).secret_key_rate_per_pulse
+    rates = [
+        link_rate(case_of(protocol_id, 10.0, block_sifted_bits=10**each)).secret_key_rate_per_pulse
+        for each in (size, size + more)
+    ]
+    assert rates[0] <= rates[1] * (1 + 1e-6) + 1e-12
+    assert rates[1] <= endless * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+def test_ten_parts_of_a_block_never_give_more_than_the_whole(protocol_id):
+    """Trap 2 for every protocol: a bound is applied once to the summed counts."""
+    whole = link_rate(case_of(protocol_id, 8.0, block_sifted_bits=1e6))
+    part = link_rate(case_of(protocol_id, 8.0, block_sifted_bits=1e5))
+    if whole.secret_length_bits is not None:
+        assert 10 * part.secret_length_bits <= whole.secret_length_bits
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+def test_settings_that_were_optimised_are_never_worse(protocol_id):
+    plain = link_rate(case_of(protocol_id, 15.0))
+    best = link_rate(case_of(protocol_id, 15.0, optimise=True))
+    assert best.secret_key_rate_bps >= plain.secret_key_rate_bps * (1 - 1e-3)
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+@pytest.mark.parametrize("loss_db", [0.0, 3.0, 199.0])
+def test_limits_are_answered_and_never_raise(protocol_id, loss_db):
+    found = link_rate(case_of(protocol_id, loss_db))
+    assert found.secret_key_rate_per_pulse >= 0 and math.isfinite(found.secret_key_rate_per_pulse)
+    assert bool(found.zero_because) == (found.secret_key_rate_per_pulse == 0)
+    if loss_db > 100:
+        assert found.secret_key_rate_per_pulse == 0
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+def test_a_block_too_small_gives_zero_and_says_which_term_took_it(protocol_id):
+    found = link_rate(case_of(protocol_id, 10.0, block_sifted_bits=10.0))
+    if found.block_sifted_bits is not None:
+        assert found.secret_length_bits == 0 and found.zero_because
+
+
+@pytest.mark.parametrize("device_id", ["dv-metro", "dv-snspd"])
+@pytest.mark.parametrize("loss_db", [5.0, 12.0])
+def test_the_rate_of_the_network_and_of_the_planner_are_one(device_id, loss_db):
+    network = load_scenario("eu27")
+    hop = next(iter(network.hops.values()))
+    planned = link_rate(LinkCase(profile(device_id), loss_db))
+    told = forecast(network.devices[device_id], replaced(hop, loss_db=loss_db))
+    assert planned.secret_length_bits == pytest.approx(told.block_secret_bits, abs=2)
+    assert planned.qber == pytest.approx(told.qber, rel=1e-12)
+
+
+@pytest.mark.parametrize("profile_id", profile_ids())
+def test_every_shipped_profile_has_key_on_a_good_link_of_its_own(profile_id):
+    shipped = profile(profile_id)
+    found = link_rate(LinkCase(shipped, shipped.operation.loss_db_max * 0.6))
+    assert found.profile == profile_id and found.secret_key_rate_bps > 0
+
+
+def test_measured_rates_are_those_measured():
+    found = link_rate(LinkCase(profile("field-aerial-2026"), 17.0))
+    assert (found.proof, found.secret_key_rate_bps, found.qber) == ("measured", pytest.approx(12.7), 0.133)
+    assert found.epsilon_sec is None and "2608.18869" in found.reference
+    assert link_rate(LinkCase(profile("field-aerial-2026"), 17.5)).secret_key_rate_bps == 0
+
+
+def test_pauses_are_in_the_delivered_rate():
+    found = link_rate(LinkCase(profile("dv-metro"), 8.0))
+    assert found.delivered_rate_bps == pytest.approx(0.8 * found.secret_key_rate_bps)
+
+
+def test_drift_changes_the_error_and_not_the_gain():
+    still = link_rate(LinkCase(profile("dv-metro"), 10.0))
+    moved = link_rate(LinkCase(profile("dv-metro"), 10.0, drift_angle_rms_rad=0.1))
+    assert moved.gain == pytest.approx(still.gain, rel=1e-12)
+    assert moved.qber == pytest.approx(still.qber + 0.0098, abs=5e-4)
+
+
+def test_trap_17_a_rate_without_profile_and_proof_cannot_exist():
+    mandatory = {field.name for field in fields(LinkRate) if field.required}
+    assert {"protocol", "profile", "proof", "reference"} <= mandatory
+    with pytest.raises(TypeError, match="Missing required argument 'protocol'"):
+        LinkRate()
+    for protocol_id in protocol_ids():
+        found = link_rate(case_of(protocol_id, 5.0))
+        assert found.proof in protocol(protocol_id).proof_ids and found.profile and found.reference
+    # The default proof of another protocol is not carried over in silence.
+    with pytest.raises(ConfigurationError, match="no proof 'rusca-2018' for protocol bb84-decoy2"):
+        link_rate(LinkCase(profile("dv-metro"), 5.0, protocol="bb84-decoy2", proof="rusca-2018"))
+
+
+def test_trap_22_authentication_is_paid_from_the_key():
+    shipped = profile("dv-metro")
+    assert shipped.processing.authentication_bits == 8 * AUTHENTICATION_KEY_BYTES
+    case = LinkCase(shipped, 17.0, block_sifted_bits=1e5)
+    found = link_rate(case)
+    gross_bps = found.secret_length_bits / found.block_duration_s
+    tags_bps = found.authentication_bits / found.block_duration_s
+    assert found.secret_key_rate_bps == pytest.approx(max(0.0, gross_bps - tags_bps))
+    # A block whose key is less than its tags gives nothing at all.
+    small = next(
+        each
+        for bits in np.geomspace(1e3, 1e6, 400)
+        if 0
+        < (each := link_rate(dataclasses.replace(case, block_sifted_bits=float(bits)))).secret_length_bits
+    )
+    assert small.secret_length_bits < small.authentication_bits
+    assert small.secret_key_rate_bps == 0 and "authenticate" in small.zero_because
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+def test_drawings_are_repeatable_and_as_long_as_asked(protocol_id):
+    case = case_of(protocol_id, 5.0)
+    first, again, other = (link_detections(case, 300, seed) for seed in (5, 5, 6))
+    assert all(len(values) == 300 for values in first.values())
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_bad_drawings_are_refused():
+    case = LinkCase(profile("dv-metro"), 5.0)
+    for count, seed in ((0, 1), (10**9, 1), (10, -1)):
+        with pytest.raises(OutsideModel):
+            link_detections(case, count, seed)
