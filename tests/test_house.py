@@ -150,7 +150,7 @@ def test_every_command_explains_itself() -> None:
 
 def test_the_reference_names_every_command_with_every_option() -> None:
     text = (ROOT / "docs" / "reference" / "cli.md").read_text()
-    sections = dict(re.findall(r"^## openqci ([\w ]+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    sections = dict(re.findall(r"^## openqci ([\w -]+)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
     assert list(sections) and set(sections) == set(all_parsers())
     for command, parser in all_parsers().items():
         real = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}

@@ -12,6 +12,7 @@ from openqci.links.forecast import expected_counts
 from openqci.links.optimise import KeyBlock, optimise_decoy
 from openqci.links.profiles import Pulses
 from openqci.links.protocols.case import Arrays, LinkCase, Setting, Yield
+from openqci.links.protocols.search import highest
 from openqci.proofs import proof
 from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import DecoySource, FibreChannel, QuantumLink, Receiver, exchange, expected_statistics
@@ -21,9 +22,10 @@ from openqci.quantum.link import ExpectedStatistics
 
 BB84_ASYMPTOTIC = "bb84-asymptotic"
 
-ENDLESS_BITS = 1e16
-ENDLESS_PROOFS = {1: "rusca-2018", 2: "lim-2014"}
-"""Settings for an endless block are those of a block so large that its bounds are nearly closed."""
+ENDLESS_SHARE = 1e-3
+"""Of pulses and of bases that an endless block gives away to be estimated."""
+
+SIGNAL_RANGE = (0.02, 2.0)
 
 ENCODINGS = {
     "phase": phase_optics(basis_choice="active"),
@@ -98,7 +100,14 @@ class DecoyBB84:
             shipped = DEFAULT_PULSES[self.protocol_id]
         if not case.optimise:
             return shipped
-        return optimised_pulses(self.quantum_link(case, shipped), case, proof_id)
+        if proof_id != BB84_ASYMPTOTIC:
+            return optimised_pulses(self.quantum_link(case, shipped), case, proof_id)
+
+        def height(signal: float) -> float:
+            link = self.quantum_link(case, endless_pulses(self.decoys, signal))
+            return asymptotic_bits_per_pulse(case, link, expected_statistics(link))
+
+        return endless_pulses(self.decoys, *highest(height, (SIGNAL_RANGE,)))
 
     def quantum_link(self, case: LinkCase, pulses: Pulses) -> QuantumLink:
         """Return source, channel and receiver of the case."""
@@ -132,26 +141,30 @@ def receiver_optics(case: LinkCase) -> ReceiverOptics:
 
 
 def optimised_pulses(link: QuantumLink, case: LinkCase, proof_id: str) -> Pulses:
-    """Return the settings that give this link the most key; for an endless block those of a huge one."""
+    """Return the settings of the source that give a block of this link the most key."""
     processing, pulses = case.profile.processing, None
-    if case.duration_s is not None and proof_id != BB84_ASYMPTOTIC:
+    if case.duration_s is not None:
         pulses = max(1.0, case.duration_s * case.profile.clock_rate_hz)
-    key_bits = case.block_bits if proof_id != BB84_ASYMPTOTIC else ENDLESS_BITS
     block = KeyBlock(
         pulses,
-        None if pulses else key_bits,
+        None if pulses else case.block_bits,
         processing.error_correction_efficiency,
         processing.epsilon_sec,
         processing.epsilon_cor,
     )
-    decoys = len(link.source.intensities) - 1
-    climbed = proof_id if proof_id != BB84_ASYMPTOTIC else ENDLESS_PROOFS[decoys]
-    best = optimise_decoy(plant_of(link), block, climbed)
+    best = optimise_decoy(plant_of(link), block, proof_id)
     return Pulses(
         tuple(best.intensities[0].tolist()),
         tuple(best.probabilities[0].tolist()),
         float(best.z_basis_probability[0]),
     )
+
+
+def endless_pulses(decoys: int, signal: float) -> Pulses:
+    """Return settings for an endless block, of which hardly anything is spent on decoys and test bits."""
+    fainter = (signal / 4, signal / 1000)[:decoys]
+    rest = (ENDLESS_SHARE / decoys,) * decoys
+    return Pulses((signal, *fainter), (1 - ENDLESS_SHARE, *rest), 1 - ENDLESS_SHARE)
 
 
 def block_detections(case: LinkCase, expected: ExpectedStatistics) -> float:
@@ -167,6 +180,23 @@ def asymptotic_yield(case: LinkCase, link: QuantumLink, expected: ExpectedStatis
     The limit of the finite-key lengths with the same settings: ``p_Z^2 [s_0 + s_1 (1 - h(e_1)) - f Q h(E)]``
     over all intensities, after dead time.
     """
+    bits = asymptotic_bits_per_pulse(case, link, expected)
+    return Yield(
+        proof_id=BB84_ASYMPTOTIC,
+        reference="D. Gottesman et al., QIC 4, 325 (2004); H.-K. Lo et al., PRL 94, 230504 (2005)",
+        gain=float(expected.gains[0]),
+        qber=expected.qber,
+        sifted_rate_hz=expected.sifted_rate_hz,
+        pulse_rate_hz=link.source.clock_rate_hz,
+        secret_key_rate_per_pulse=max(0.0, bits),
+        zero_because="" if bits > 0 else "error correction takes more than single photons give",
+        observed=observed(expected, single_photon_yield(link)[1]),
+        settings=settings(link),
+    )
+
+
+def asymptotic_bits_per_pulse(case: LinkCase, link: QuantumLink, expected: ExpectedStatistics) -> float:
+    """Return the rate per pulse of an endless block, not cut off at zero."""
     intensities, probabilities = np.array(link.source.intensities), np.array(link.source.probabilities)
     vacuum, (single, single_error) = vacuum_yield(link), single_photon_yield(link)
     weights = probabilities * np.exp(-intensities)
@@ -178,18 +208,7 @@ def asymptotic_yield(case: LinkCase, link: QuantumLink, expected: ExpectedStatis
     )
     live = expected.detection_rate_hz / (gain * link.source.clock_rate_hz)
     both_z = link.source.z_basis_probability * link.receiver.z_basis_probability
-    return Yield(
-        proof_id=BB84_ASYMPTOTIC,
-        reference="D. Gottesman et al., QIC 4, 325 (2004); H.-K. Lo et al., PRL 94, 230504 (2005)",
-        gain=float(expected.gains[0]),
-        qber=expected.qber,
-        sifted_rate_hz=expected.sifted_rate_hz,
-        pulse_rate_hz=link.source.clock_rate_hz,
-        secret_key_rate_per_pulse=max(0.0, both_z * live * kept),
-        zero_because="" if kept > 0 else "error correction takes more than single photons give",
-        observed=observed(expected, single_error),
-        settings=settings(link),
-    )
+    return both_z * (kept * live if kept > 0 else kept)
 
 
 def vacuum_yield(link: QuantumLink) -> float:
