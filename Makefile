@@ -29,11 +29,11 @@ setup-dev: .venv/.stamp-dev
 
 # --inexact: what a developer has installed beside the lock file stays.
 .venv/.stamp-run: uv.lock pyproject.toml | $(filter .tool/%,$(UV))
-	$(UV) sync --frozen --inexact --no-dev --extra plot --quiet
+	$(UV) sync --frozen --inexact --no-dev --extra plot --extra kernels --quiet
 	@touch $@
 
 .venv/.stamp-dev: uv.lock pyproject.toml | $(filter .tool/%,$(UV))
-	$(UV) sync --frozen --inexact --extra plot --quiet
+	$(UV) sync --frozen --inexact --extra plot --extra kernels --quiet
 	@touch $@ .venv/.stamp-run
 
 up: setup
@@ -68,7 +68,7 @@ bench: setup-dev
 	@set -e; for script in benchmarks/[!_]*.py; do $(BIN)/python $$script $(ARGS); done
 
 docs: setup-dev
-	$(UV) sync --frozen --inexact --extra plot --quiet --group docs
+	$(UV) sync --frozen --inexact --extra plot --extra kernels --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
