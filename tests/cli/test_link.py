@@ -1,6 +1,8 @@
 """``openqci link`` as a user runs it: figures, sweeps, files, and one clear line for every bad input."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +127,36 @@ def test_a_profile_of_ones_own(capsys, tmp_path):
         (("--length-km", "5", "--attenuation-db-per-km", "-1"), "--attenuation-db-per-km = -1.0; expected"),
         (("--sweep", "length-km=0:5"), "--sweep length-km=0:5; expected NAME=START:STOP:STEP"),
         (("--sweep", "colour=0:5:1"), "--sweep colour; expected one of length-km, loss-db"),
-        (("--sweep", "loss-db=0:5:0"), "expected START not above STOP and a STEP above zero"),
+        (("--sweep", "loss-db=0:5:0"), "START not above STOP and a STEP above zero"),
         (("--sweep", "loss-db=0:5:1e-9"), "points; expected at most 10000"),
         (("--loss-db", "5", "--plot", "x.svg"), "--plot draws a sweep; expected --sweep too"),
         (("--sweep", "loss-db=0:5:1", "--plot", "x.gif"), "x.gif: expected a name that ends in .svg"),
         (("--sweep", "loss-db=0:5:1", "--plot", "no/such/x.svg"), "no/such/x.svg: cannot be written"),
-        (("--loss-db", "5", "--profile", "no.yaml"), "no.yaml: cannot be read"),
+        (("--loss-db", "5", "--profile", "no.yaml"), "no.yaml: cannot be read: No such file or directory"),
+        (("--sweep", "loss-db=0:1:1e-320"), "has inf points; expected at most 10000"),
+        (("--sweep", "loss-db=0:1e300:1"), "has 1e+300 points; expected at most 10000"),
+        (("--sweep", "length-km=0:1:inf"), "expected finite numbers, START not above STOP and a STEP"),
+        (("--sweep", "length-km=0:1:nan"), "expected finite numbers, START not above STOP and a STEP"),
+        (
+            ("--sweep", "length-km=0:50:10", "--loss-db", "7"),
+            "--loss-db beside --sweep; expected one of them",
+        ),
+        (
+            ("--sweep", "loss-db=0:5:1", "--length-km", "7"),
+            "--length-km beside --sweep; expected one of them",
+        ),
+        (("--loss-db", "5", "--attenuation-db-per-km", "0.3"), "--attenuation-db-per-km says nothing where"),
+        (
+            ("--loss-db", "5", "--protocol", "mdi", "--block-bits", "1"),
+            "block_sifted_bits: proof mdi-asymptotic",
+        ),
+        (("--loss-db", "5", "--detector-trust", "maybe"), "detector_trust 'maybe'; expected one of trusted"),
+        (("--loss-db", "5", "--detector-trust", "untrusted"), "detector_trust: protocol bb84-decoy1 counts"),
+        (("--loss-db", "5", "--proof", "lim2014"), "(lim2014 is for bb84-decoy2)"),
+        (
+            ("--loss-db", "5", "--profile", "field-aerial-2026", "--optimise"),
+            "optimise: a measured rate is what it was; expected no such setting",
+        ),
     ],
 )
 def test_bad_input_is_one_line_that_names_field_and_range(capsys, words, said):
@@ -148,6 +174,78 @@ def test_bad_input_is_one_line_that_names_field_and_range(capsys, words, said):
 )
 def test_bad_input_of_a_drawing(capsys, words, said):
     assert said in refused(capsys, "simulate", "--loss-db", "5", *words)
+
+
+@pytest.mark.parametrize("text", ["", "\xff", "{a: [b", "- 1", "version: 1\nprofiles: []\n"])
+def test_a_broken_file_of_profiles_is_named_with_its_fault(capsys, tmp_path, text):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    assert str(file) in refused(capsys, "rate", "--loss-db", "5", "--profile", str(file))
+
+
+def test_an_unwritten_file_leaves_nothing_and_an_old_one_stays(capsys, tmp_path, monkeypatch):
+    file = tmp_path / "drawn.npz"
+    words = ("simulate", "--loss-db", "5", "--detections", "10", "--seed", "1", "--out", str(file))
+    told(capsys, *words)
+    before = file.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(np, "savez_compressed", full)
+        assert "cannot be written: No space left" in refused(capsys, *words)
+    assert file.read_bytes() == before and os.listdir(tmp_path) == ["drawn.npz"]
+    with monkeypatch.context() as disk:
+        disk.setattr("matplotlib.figure.Figure.savefig", full)
+        svg = str(tmp_path / "x.svg")
+        assert "cannot be written" in refused(capsys, "rate", "--sweep", "loss-db=0:5:5", "--plot", svg)
+    assert os.listdir(tmp_path) == ["drawn.npz"]
+    assert file.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_plot_is_refused_before_it_is_computed(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("openqci.cli.link.plotting.curve", lambda *_: pytest.fail("computed"))
+    for file in ("x.gif", str(tmp_path), str(tmp_path / "no" / "x.svg")):
+        assert file in refused(capsys, "plot", "--out", file)
+
+
+@pytest.mark.parametrize("protocol_id", protocol_ids())
+@pytest.mark.parametrize("loss_db", ["0", "1e-300", "60", "200"])
+def test_json_knows_neither_nan_nor_infinity(capsys, protocol_id, loss_db):
+    assert main(["link", "rate", "--protocol", protocol_id, "--loss-db", loss_db, "--json"]) in (0, 1)
+
+    def never(word: str) -> None:
+        pytest.fail(f"{word} is not JSON")
+
+    json.loads(capsys.readouterr().out, parse_constant=never)
+
+
+def test_the_help_tells_a_newcomer_profiles_proofs_and_examples(capsys):
+    with pytest.raises(SystemExit):
+        main(["link", "rate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for word in ("dv-metro, dv-long", "lim2014, chernoff", "openqci link rate --length-km 50", "default 0.2"):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", ["lim2014", "lim-2014", "chernoff", "lim-2014-chernoff"])
+def test_proofs_are_known_as_people_call_them(capsys, name):
+    words = ["rate", "--protocol", "bb84-decoy2", "--length-km", "20", "--proof", name, "--json"]
+    found = json.loads(told(capsys, *words))
+    assert found["proof"] == ("lim-2014-chernoff" if "chernoff" in name else "lim-2014")
+
+
+def test_names_and_figures_are_apart(capsys):
+    for protocol_id in protocol_ids():
+        for line in told(capsys, "rate", "--protocol", protocol_id, "--loss-db", "5").splitlines()[1:]:
+            assert len(line.split()) > 1, line
 
 
 def test_the_plot_of_all_protocols(capsys, tmp_path):

@@ -25,7 +25,11 @@ from openqci.links import (
 )
 from openqci.network import load_scenario
 
-WITHOUT_STATION = [each for each in protocol_ids() if each not in ("mdi", "sns-tf")]
+WITH_STATION = ("mdi", "sns-tf")
+WITHOUT_STATION = [each for each in protocol_ids() if each not in WITH_STATION]
+WITH_BLOCKS = [
+    each for each in protocol_ids() if any("asymptotic" not in one for one in protocol(each).proof_ids)
+]
 
 
 def hardware_of(protocol_id: str, **operation: float):
@@ -55,7 +59,52 @@ def test_nothing_without_a_station_crosses_the_repeaterless_bound(protocol_id, l
     assert found.secret_key_rate_per_pulse <= -math.log2(-math.expm1(-loss_db * math.log(10) / 10))
 
 
+@pytest.mark.parametrize("protocol_id", WITH_STATION)
+@settings(max_examples=25)
+@given(st.floats(0.01, 120))
+def test_nothing_with_one_station_crosses_the_bound_of_one_repeater(protocol_id, loss_db):
+    """``-log2(1 - sqrt(eta))``: S. Pirandola, Commun. Phys. 2, 51 (2019), for a station half way."""
+    found = link_rate(case_of(protocol_id, loss_db, proof="asymptotic"))
+    assert found.secret_key_rate_per_pulse <= -math.log2(-math.expm1(-loss_db * math.log(10) / 20))
+
+
+def perfect(protocol_id: str):
+    """Modules without noise, loss, pauses or dead time."""
+    found = hardware_of(protocol_id, duty_cycle=1.0)
+    if found.coherent_receiver is not None:
+        silent = dict.fromkeys(fields_of(found.coherent_receiver, "noise"), 0.0)
+        ideal = {"efficiency": 1.0, "reconciliation_efficiency": 1.0, "frame_error_rate": 0.0}
+        return replaced(found, coherent_receiver=replaced(found.coherent_receiver, **silent, **ideal))
+    dark = {"dark_count_probability": 0.0, "dead_time_s": 0.0, "afterpulse_probability": 0.0}
+    detector = replaced(found.photon_receiver.detector, efficiency=1.0, **dark)
+    receiver = replaced(found.photon_receiver, optics_loss_db=0.0, misalignment_error=0.0, detector=detector)
+    processing = replaced(found.processing, error_correction_efficiency=1.0)
+    return replaced(found, photon_receiver=receiver, processing=processing)
+
+
+def fields_of(record: object, word: str) -> list[str]:
+    return [each.name for each in fields(type(record)) if word in each.name]
+
+
 @pytest.mark.parametrize("protocol_id", protocol_ids())
+@pytest.mark.parametrize("loss_db", [0.0, 1e-9, 0.01, 1.0, 10.0, 50.0, 100.0, 150.0, 165.0, 180.0, 200.0])
+def test_perfect_modules_are_answered_at_every_loss_and_stay_below_the_bounds(protocol_id, loss_db):
+    """Without dark counts nothing is seen at 165 dB that a double could hold as one minus something."""
+    case = LinkCase(perfect(protocol_id), loss_db, protocol=protocol_id)
+    endless = link_rate(dataclasses.replace(case, proof="asymptotic"))
+    best = link_rate(dataclasses.replace(case, proof="asymptotic", optimise=True))
+    finite = link_rate(case)
+    bound = endless.repeaterless_bound_per_pulse
+    if protocol_id in WITH_STATION and loss_db > 0:
+        bound = -math.log1p(-(10 ** (-loss_db / 20))) / math.log(2)
+    rates = (finite, endless, best)
+    assert all(0 <= each.secret_key_rate_per_pulse <= bound for each in rates)
+    assert finite.secret_key_rate_per_pulse <= endless.secret_key_rate_per_pulse * (1 + 1e-9)
+    if (protocol_id, loss_db > 120) != ("bbm92", True):  # its gain is not told from zero below 1e-15
+        assert endless.secret_key_rate_per_pulse > 0
+
+
+@pytest.mark.parametrize("protocol_id", WITH_BLOCKS)
 @settings(max_examples=15)
 @given(st.floats(3, 10), st.floats(0, 2))
 def test_a_larger_block_never_gives_a_lower_rate_and_never_beats_the_endless_one(protocol_id, size, more):
@@ -68,13 +117,13 @@ def test_a_larger_block_never_gives_a_lower_rate_and_never_beats_the_endless_one
     assert rates[1] <= endless * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("protocol_id", protocol_ids())
+@pytest.mark.parametrize("protocol_id", WITH_BLOCKS)
 def test_ten_parts_of_a_block_never_give_more_than_the_whole(protocol_id):
     """Trap 2 for every protocol: a bound is applied once to the summed counts."""
-    whole = link_rate(case_of(protocol_id, 8.0, block_sifted_bits=1e6))
-    part = link_rate(case_of(protocol_id, 8.0, block_sifted_bits=1e5))
-    if whole.secret_length_bits is not None:
-        assert 10 * part.secret_length_bits <= whole.secret_length_bits
+    bits = 1e9 if protocol_id.startswith("gg02") else 1e6
+    whole = link_rate(case_of(protocol_id, 8.0, block_sifted_bits=bits))
+    part = link_rate(case_of(protocol_id, 8.0, block_sifted_bits=bits / 10))
+    assert 0 < 10 * part.secret_length_bits < whole.secret_length_bits
 
 
 @pytest.mark.parametrize("protocol_id", protocol_ids())
@@ -94,11 +143,10 @@ def test_limits_are_answered_and_never_raise(protocol_id, loss_db):
         assert found.secret_key_rate_per_pulse == 0
 
 
-@pytest.mark.parametrize("protocol_id", protocol_ids())
+@pytest.mark.parametrize("protocol_id", WITH_BLOCKS)
 def test_a_block_too_small_gives_zero_and_says_which_term_took_it(protocol_id):
     found = link_rate(case_of(protocol_id, 10.0, block_sifted_bits=10.0))
-    if found.block_sifted_bits is not None:
-        assert found.secret_length_bits == 0 and found.zero_because
+    assert found.secret_length_bits == 0 and found.zero_because
 
 
 @pytest.mark.parametrize("device_id", ["dv-metro", "dv-snspd"])
@@ -181,3 +229,57 @@ def test_bad_drawings_are_refused():
     for count, seed in ((0, 1), (10**9, 1), (10, -1)):
         with pytest.raises(OutsideModel):
             link_detections(case, count, seed)
+    with pytest.raises(OutsideModel, match=r"detections = 50000000 .* 1 to 20000000 of mdi"):
+        link_detections(dataclasses.replace(case, protocol="mdi"), 50_000_000, 1)
+
+
+def test_a_drawing_that_memory_cannot_hold_is_refused_at_once():
+    """Far away nearly all time tags of a continuous source are dark counts; it once took all of memory."""
+    far = LinkCase(profile("dv-metro"), 60.0, protocol="bbm92-cw")
+    with pytest.raises(OutsideModel, match=r"detections = 1000 .* at most .* clicks of both ends"):
+        link_detections(far, 1000, 1)
+    assert len(link_detections(dataclasses.replace(far, loss_db=20.0), 1000, 1)["alice_bit"]) == 1000
+    lost = LinkCase(profile("cv-metro"), 120.0, protocol="gg02-homodyne")
+    with pytest.raises(OutsideModel, match="loss_db = 120"):
+        link_detections(lost, 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"protocol": "mdi", "block_sifted_bits": 1.0},
+            "block_sifted_bits: proof mdi-asymptotic is for a block",
+        ),
+        (
+            {"proof": "asymptotic", "duration_s": 1.0},
+            "duration_s: proof bb84-asymptotic is for a block without",
+        ),
+        ({"detector_trust": "untrusted"}, "detector_trust: protocol bb84-decoy1 counts photons"),
+        ({"detector_trust": "nonsense"}, "detector_trust 'nonsense'; expected one of trusted, calibrated"),
+        ({"proof": "lim2014"}, r"expected one of rusca-2018, .* \(lim2014 is for bb84-decoy2\)"),
+        ({"block_sifted_bits": 1e5, "duration_s": 1.0}, "block_sifted_bits or duration_s, not both"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(changes, said):
+    with pytest.raises(ConfigurationError, match=said):
+        link_rate(LinkCase(profile("dv-metro"), 5.0, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"block_sifted_bits": 1e7}, {"duration_s": 1.0}, {"optimise": True}, {"drift_angle_rms_rad": 0.1}],
+)
+def test_a_measured_rate_takes_no_settings(changes):
+    with pytest.raises(ConfigurationError, match="a measured rate is what it was"):
+        link_rate(LinkCase(profile("field-aerial-2026"), 10.0, **changes))
+
+
+@pytest.mark.parametrize("protocol_id", ["gg02-homodyne", "gg02-heterodyne"])
+def test_gg02_keeps_by_default_what_is_safe_in_the_whole_interval(protocol_id):
+    for loss_db in (2.0, 8.0, 14.0):
+        found = link_rate(case_of(protocol_id, loss_db))
+        corner = link_rate(case_of(protocol_id, loss_db, proof="leverrier2010"))
+        assert found.proof == "gg02-composable"
+        assert found.secret_length_bits <= corner.secret_length_bits
+    assert link_rate(LinkCase(profile("cv-metro"), 8.0)).proof == "gg02-composable"

@@ -7,6 +7,7 @@ import numpy as np
 
 from openqci.core.errors import ConfigurationError, OutsideModel
 from openqci.links.protocols.case import (
+    ASYMPTOTIC,
     MEASURED,
     Arrays,
     LinkCase,
@@ -15,10 +16,13 @@ from openqci.links.protocols.case import (
     Yield,
     link_rate_of,
 )
-from openqci.links.protocols.registry import protocol
+from openqci.links.protocols.registry import protocol, protocol_ids
 
 DETECTIONS_MAX = 10**8
-"""Of one drawing; they take some 2 GB."""
+"""Of one drawing of BB84; they take some 2 GB."""
+
+DETECTIONS_MAX_OTHERS = 2 * 10**7
+"""Of one drawing of other protocols, which takes up to five times the memory for each."""
 
 
 def link_rate(case: LinkCase) -> LinkRate:
@@ -33,7 +37,8 @@ def link_rate(case: LinkCase) -> LinkRate:
     Raises
     ------
     ConfigurationError
-        Unknown protocol, a proof that is not for it, or a profile without the receiver that it needs.
+        Unknown protocol, a proof that is not for it, a profile without the receiver that it needs, or a field
+        that this protocol or proof would ignore, such as the block of an asymptotic rate.
     OutsideModel
         A figure outside the range in which the model holds.
 
@@ -47,7 +52,11 @@ def link_rate(case: LinkCase) -> LinkRate:
     if proof_name(case) == MEASURED:
         return link_rate_of(case, measured_yield(case))
     chosen = protocol(case.protocol_id)
-    return link_rate_of(case, chosen.rate(case, proof_id_of(chosen, proof_name(case))))
+    refuse_what_is_for_quadratures(case)
+    proof_id = proof_id_of(chosen, proof_name(case))
+    if ASYMPTOTIC in proof_id:
+        refuse(case, ("block_sifted_bits", "duration_s"), f"proof {proof_id} is for a block without end")
+    return link_rate_of(case, chosen.rate(case, proof_id))
 
 
 def sweep(case: LinkCase, losses_db: Iterable[float], lengths_km: Iterable[float | None]) -> list[LinkRate]:
@@ -70,13 +79,17 @@ def link_detections(case: LinkCase, detections: int, seed: int) -> Arrays:
     Raises
     ------
     OutsideModel
-        For a number of detections below 1 or above 1e8, or a negative seed.
+        For a number of detections below 1 or above 1e8 (2e7 where the protocol is not BB84, less where a
+        coincidence takes many clicks), or a negative seed.
     """
-    if not 1 <= detections <= DETECTIONS_MAX:
-        raise OutsideModel("detections", detections, f"1 to {DETECTIONS_MAX}")
+    chosen = protocol(case.protocol_id)
+    most = DETECTIONS_MAX if chosen.protocol_id.startswith("bb84") else DETECTIONS_MAX_OTHERS
+    if not 1 <= detections <= most:
+        raise OutsideModel("detections", detections, f"1 to {most} of {chosen.protocol_id}")
     if seed < 0:
         raise OutsideModel("seed", seed, "zero or more")
-    return protocol(case.protocol_id).draw(case, detections, np.random.Generator(np.random.SFC64(seed)))
+    refuse_what_is_for_quadratures(case)
+    return chosen.draw(case, detections, np.random.Generator(np.random.SFC64(seed)))
 
 
 def proof_name(case: LinkCase) -> str:
@@ -95,9 +108,32 @@ def proof_id_of(chosen: LinkProtocol, name: str) -> str:
     if proof_id not in chosen.proof_ids:
         known = ", ".join([*chosen.proof_ids, MEASURED])
         raise ConfigurationError(
-            f"no proof {name!r} for protocol {chosen.protocol_id}; expected one of {known}"
+            f"no proof {name!r} for protocol {chosen.protocol_id}; expected one of {known}{elsewhere(name)}"
         )
     return proof_id
+
+
+def elsewhere(name: str) -> str:
+    """Return which protocols have a proof of this name, to end a message with; nothing if none has."""
+    others = [
+        each
+        for each in protocol_ids()
+        if name in protocol(each).proof_ids or name in protocol(each).short_names
+    ]
+    return f" ({name} is for {', '.join(others)})" if others else ""
+
+
+def refuse_what_is_for_quadratures(case: LinkCase) -> None:
+    """Refuse a word about a coherent detector where photons are counted."""
+    if not case.protocol_id.startswith("gg02"):
+        refuse(case, ("detector_trust",), f"protocol {case.protocol_id} counts photons")
+
+
+def refuse(case: LinkCase, names: Iterable[str], why: str) -> None:
+    """Raise ConfigurationError for the first of these fields that was set: it would be ignored."""
+    for name in names:
+        if case.asked[name]:
+            raise ConfigurationError(f"{name}: {why}; expected no such setting")
 
 
 def measured_yield(case: LinkCase) -> Yield:
@@ -112,6 +148,7 @@ def measured_yield(case: LinkCase) -> Yield:
         raise ConfigurationError(
             f"profile {profile.profile_id} was measured with {profile.protocol}, not with {case.protocol_id}"
         )
+    refuse(case, case.asked, "a measured rate is what it was")
     rate_bps = curve.secret_key_rate_bps(case.loss_db)
     return Yield(
         proof_id=MEASURED,

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from openqci.cli.link.files import why_unreadable
 from openqci.core.errors import ConfigurationError, OutsideModel
-from openqci.links import LinkCase, Profile, profile, protocol_ids, read_profiles
+from openqci.links import LinkCase, Profile, profile, profile_ids, protocol_ids, read_profiles
 
 ATTENUATION_DB_PER_KM = 0.2
 LENGTH_KM_MAX = 50_000.0
@@ -13,28 +14,52 @@ DEFAULT_PROFILE, DEFAULT_COHERENT_PROFILE = "dv-metro", "cv-metro"
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``rate`` and ``simulate`` share."""
-    parser.add_argument("--protocol", default="", help=f"{', '.join(protocol_ids())}; default: the profile's")
-    parser.add_argument(
-        "--profile",
-        default="",
-        help="a shipped profile, FILE.yaml#ID, or FILE.yaml with one profile; default dv-metro or cv-metro",
+    link = parser.add_argument_group("the link (give its length or its loss)")
+    link.add_argument("--length-km", type=float, metavar="KM", help="fibre between the ends, 0 to 50000")
+    link.add_argument(
+        "--loss-db",
+        type=float,
+        metavar="DB",
+        help="loss between the ends without the receiver, 0 to 200; stands before what the length would give",
     )
-    parser.add_argument("--length-km", type=float, help="fibre between the ends")
-    parser.add_argument("--loss-db", type=float, help="loss between the ends; default: what the length gives")
-    parser.add_argument(
+    link.add_argument(
         "--attenuation-db-per-km",
         type=float,
-        default=ATTENUATION_DB_PER_KM,
-        help=f"of the fibre (default {ATTENUATION_DB_PER_KM})",
+        metavar="X",
+        help=f"of the fibre, 0 to 10 (default {ATTENUATION_DB_PER_KM})",
     )
-    parser.add_argument(
-        "--encoding", default="", help="phase, time-bin, polarisation; default: the profile's"
+    modules = parser.add_argument_group("the modules at its ends")
+    modules.add_argument(
+        "--profile",
+        default="",
+        metavar="ID",
+        help=f"{', '.join(profile_ids())}; or FILE.yaml#ID, or FILE.yaml with one profile "
+        f"(default {DEFAULT_PROFILE}, for gg02 {DEFAULT_COHERENT_PROFILE})",
     )
-    parser.add_argument("--drift-rad", type=float, help="rms angle of polarisation or phase drift")
-    parser.add_argument(
-        "--detector-trust", default="trusted", help="gg02: trusted, calibrated, untrusted (default trusted)"
+    modules.add_argument(
+        "--protocol", default="", metavar="ID", help=f"{', '.join(protocol_ids())} (default: the profile's)"
     )
-    parser.add_argument("--optimise", action="store_true", help="choose the source's settings for this link")
+    modules.add_argument(
+        "--optimise", action="store_true", help="choose the source's settings for this very link"
+    )
+    modules.add_argument(
+        "--encoding",
+        default="",
+        metavar="NAME",
+        help="phase, time-bin or polarisation, with generic optics (default: the profile's)",
+    )
+    modules.add_argument(
+        "--drift-rad",
+        type=float,
+        metavar="RAD",
+        help="rms angle of polarisation or phase that the modules do not follow, 0 to 1",
+    )
+    modules.add_argument(
+        "--detector-trust",
+        default="trusted",
+        metavar="NAME",
+        help="gg02 alone: trusted, calibrated or untrusted (default trusted)",
+    )
 
 
 def case_of(
@@ -53,13 +78,9 @@ def case_of(
         raise ConfigurationError("which link? expected --length-km, --loss-db or --sweep")
     if length_km is not None and not 0 <= length_km <= LENGTH_KM_MAX:
         raise OutsideModel("length_km", length_km, f"a finite number from 0 to {LENGTH_KM_MAX:g}")
-    if not 0 <= args.attenuation_db_per_km <= 10:
-        raise ConfigurationError(
-            f"--attenuation-db-per-km = {args.attenuation_db_per_km!r}; expected a number from 0 to 10 dB/km"
-        )
     return LinkCase(
         profile=profile_of(args.profile, args.protocol),
-        loss_db=args.attenuation_db_per_km * (length_km or 0.0) if loss_db is None else loss_db,
+        loss_db=fibre_loss_db(args.attenuation_db_per_km, length_km, loss_db),
         length_km=length_km,
         protocol=args.protocol,
         proof=getattr(args, "proof", ""),
@@ -72,6 +93,21 @@ def case_of(
     )
 
 
+def fibre_loss_db(attenuation: float | None, length_km: float | None, loss_db: float | None) -> float:
+    """Return the loss that was given, or that of the fibre; an attenuation beside a loss is refused."""
+    if attenuation is not None and not 0 <= attenuation <= 10:
+        raise ConfigurationError(
+            f"--attenuation-db-per-km = {attenuation!r}; expected a number from 0 to 10 dB/km"
+        )
+    if loss_db is None:
+        return (ATTENUATION_DB_PER_KM if attenuation is None else attenuation) * (length_km or 0.0)
+    if attenuation is not None:
+        raise ConfigurationError(
+            "--attenuation-db-per-km says nothing where the loss is given; expected it with a length alone"
+        )
+    return loss_db
+
+
 def profile_of(name: str, protocol_id: str) -> Profile:
     """Return a profile by its id, or from a file as ``FILE.yaml#ID``."""
     if not name:
@@ -82,7 +118,7 @@ def profile_of(name: str, protocol_id: str) -> Profile:
     try:
         text = Path(file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
+        raise ConfigurationError(f"{file}: cannot be read: {why_unreadable(error)}") from error
     found = read_profiles(text, file)
     if not profile_id and len(found) == 1:
         return next(iter(found.values()))

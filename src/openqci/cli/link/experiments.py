@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from openqci.cli.link.files import why_unreadable
 from openqci.core.errors import ConfigurationError
 from openqci.links.experiments import Comparison, Experiment, compare, read_experiments, shipped_experiments
 
@@ -37,7 +38,7 @@ def text_of(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error}") from error
+        raise ConfigurationError(f"{file}: cannot be read: {why_unreadable(error)}") from error
 
 
 def report(compared: list[Comparison], left_out: list[Experiment]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from openqci.cli.link.files import written_whole
 from openqci.core.errors import ConfigurationError
 from openqci.links import LinkCase, LinkRate, link_rate, profile, protocol, protocol_ids
 from openqci.proofs.asymptotic import plob_bound
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw, and say where."""
     if not 1 <= args.length_km_max <= 1000:
         raise ConfigurationError(f"--length-km-max = {args.length_km_max!r}; expected 1 to 1000 km")
+    check_name(args.out)
     lengths_km = np.linspace(1.0, args.length_km_max, 121)
     curves = [curve(protocol_id, lengths_km) for protocol_id in protocol_ids()]
     plot_rates(args.out, "length_km", curves)
@@ -68,8 +70,7 @@ def plot_rates(file: Path, axis: str, curves: Sequence[Curve]) -> None:
     ConfigurationError
         For another kind of file, one that cannot be written, or when Matplotlib is not installed.
     """
-    if file.suffix not in SUFFIXES:
-        raise ConfigurationError(f"{file}: expected a name that ends in {', '.join(SUFFIXES)}")
+    check_name(file)
     figure, axes = empty_figure()
     for each in curves:
         places = [getattr(rate, axis) for rate in each.rates]
@@ -81,10 +82,18 @@ def plot_rates(file: Path, axis: str, curves: Sequence[Curve]) -> None:
     axes.set_ylim(RATE_MIN, 2.0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    try:
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be written: {error.strerror}") from error
+    with written_whole(file) as drawing:
+        figure.savefig(
+            drawing, format=file.suffix[1:], metadata={"Date": None} if file.suffix == ".svg" else None
+        )
+
+
+def check_name(file: Path) -> None:
+    """Refuse another kind of file, or none, before anything is computed for it."""
+    if file.suffix not in SUFFIXES:
+        raise ConfigurationError(f"{file}: expected a name that ends in {', '.join(SUFFIXES)}")
+    if file.is_dir() or not file.parent.is_dir():
+        raise ConfigurationError(f"{file}: cannot be written; expected a file in a folder that there is")
 
 
 def empty_figure() -> tuple[Any, Any]:

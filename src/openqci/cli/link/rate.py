@@ -9,27 +9,59 @@ import msgspec
 import numpy as np
 
 from openqci.cli.link.case import add_case_options, case_of
-from openqci.cli.link.plotting import Curve, plot_rates
+from openqci.cli.link.plotting import Curve, check_name, plot_rates
 from openqci.core.errors import ConfigurationError
-from openqci.links import LinkRate, link_rate
+from openqci.links import LinkRate, link_rate, protocol, protocol_ids
 
 GOOD, NO_KEY = 0, 1
 SWEEP_POINTS_MAX = 10_000
 SWEEPABLE = ("length-km", "loss-db")
 
+DESCRIPTION = """\
+How much secret key a QKD link yields: gain, QBER, key per pulse, per second and per block. The
+figures rest on a profile (which modules), a protocol (what they do) and a proof (what may be
+kept); rates under different proofs do not compare. Ends with 0 when there is key, 1 when there
+is none, 2 for options that are wrong."""
+
+EXAMPLES = """\
+examples:
+  openqci link rate --length-km 50
+  openqci link rate --protocol bb84-decoy2 --length-km 50 --proof chernoff --block-bits 1e7 --optimise
+  openqci link rate --sweep length-km=0:90:5 --plot rates.svg"""
+
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = verbs.add_parser("rate", help="what a link yields, in closed form, under a named proof")
-    add_case_options(parser)
-    parser.add_argument(
-        "--proof", default="", help="id or short name: lim2014, chernoff, asymptotic, measured"
+    parser = verbs.add_parser(
+        "rate",
+        help="what a link yields, in closed form, under a named proof",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    block = parser.add_mutually_exclusive_group()
-    block.add_argument("--block-bits", type=float, help="key-basis bits (gg02: symbols) of a block; 1e7")
-    block.add_argument("--duration-s", type=float, help="one block of everything that comes in this time")
-    parser.add_argument("--sweep", metavar="NAME=START:STOP:STEP", help="length-km or loss-db over a range")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the sweep (.svg, .png or .pdf)")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON document")
+    add_case_options(parser)
+    key = parser.add_argument_group("the key that may be kept")
+    key.add_argument("--proof", default="", metavar="ID", help=proofs_told())
+    block = key.add_mutually_exclusive_group()
+    block.add_argument(
+        "--block-bits",
+        type=float,
+        metavar="N",
+        help="key-basis bits (gg02: symbols) of one block, 1 to 1e18, as 1e7 (default: the profile's)",
+    )
+    block.add_argument(
+        "--duration-s",
+        type=float,
+        metavar="S",
+        help="instead: one block of everything that comes in this time, 1e-6 to 1e10",
+    )
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument(
+        "--sweep",
+        metavar="NAME=START:STOP:STEP",
+        help="a table over length-km or loss-db, both ends included, as length-km=0:200:5",
+    )
+    shown.add_argument("--plot", metavar="FILE", type=Path, help="draw the sweep (.svg, .png or .pdf)")
+    shown.add_argument("--json", action="store_true", help="print the result as one JSON document")
     parser.set_defaults(run=run)
 
 
@@ -42,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(facts(found), indent=2) if args.json else as_text(found))
         return GOOD if found.secret_key_rate_per_pulse > 0 else NO_KEY
     name, values = sweep_of(args.sweep)
+    refuse_beside_sweep(args)
+    if args.plot is not None:
+        check_name(args.plot)
     cases = [case_of(args, **{name: value}) for value in values]
     rates = [link_rate(case) for case in cases]
     if args.plot is not None:
@@ -65,12 +100,32 @@ def sweep_of(text: str) -> tuple[str, list[float]]:
         raise ConfigurationError(f"--sweep {text}; expected NAME=START:STOP:STEP") from error
     if name not in SWEEPABLE:
         raise ConfigurationError(f"--sweep {name}; expected one of {', '.join(SWEEPABLE)}")
-    if not (math.isfinite(start) and math.isfinite(stop) and step > 0 and stop >= start):
-        raise ConfigurationError(f"--sweep {text}; expected START not above STOP and a STEP above zero")
-    points = math.floor((stop - start) / step * (1 + 1e-12)) + 1
-    if points > SWEEP_POINTS_MAX:
-        raise ConfigurationError(f"--sweep {text} has {points} points; expected at most {SWEEP_POINTS_MAX}")
-    return name.replace("-", "_"), [float(value) for value in start + step * np.arange(points)]
+    if not (stop >= start and 0 < step < math.inf and math.isfinite(stop - start)):
+        raise ConfigurationError(
+            f"--sweep {text}; expected finite numbers, START not above STOP and a STEP above zero"
+        )
+    points = (stop - start) / step * (1 + 1e-12) + 1
+    if not points < SWEEP_POINTS_MAX + 1:
+        raise ConfigurationError(
+            f"--sweep {text} has {points:.6g} points; expected at most {SWEEP_POINTS_MAX}"
+        )
+    return name.replace("-", "_"), [float(value) for value in start + step * np.arange(math.floor(points))]
+
+
+def refuse_beside_sweep(args: argparse.Namespace) -> None:
+    """Refuse a length or loss that the sweep would override, or hold against it."""
+    for name in SWEEPABLE:
+        if getattr(args, name.replace("-", "_")) is not None:
+            raise ConfigurationError(f"--{name} beside --sweep; expected one of them")
+
+
+def proofs_told() -> str:
+    """Return, for the help, which short names there are for the proofs of each protocol."""
+    told: dict[str, list[str]] = {}
+    for protocol_id in protocol_ids():
+        told.setdefault(", ".join(protocol(protocol_id).short_names), []).append(protocol_id)
+    each = "; ".join(f"{' and '.join(protocols)}: {names}" for names, protocols in told.items())
+    return f"by id or short name. {each}; or measured (default: the profile's, or the first)"
 
 
 def facts(found: LinkRate) -> dict[str, object]:
@@ -94,9 +149,10 @@ def as_text(found: LinkRate) -> str:
         lines.append(f"  QBER                  {100 * found.qber:.3g} %")
     if found.sifted_rate_hz is not None:
         lines.append(f"  sifted                {found.sifted_rate_hz:.4g} /s")
+    what = "symbols" if found.protocol.startswith("gg02") else "sifted"
     if found.block_sifted_bits is not None and found.block_duration_s is not None:
         lines.append(
-            f"  block                 {found.block_sifted_bits:.6g} sifted in {found.block_duration_s:.4g} s"
+            f"  block                 {found.block_sifted_bits:.6g} {what} in {found.block_duration_s:.4g} s"
         )
     if found.secret_length_bits is not None:
         lines.append(f"  secret length         {found.secret_length_bits} bits per block")
@@ -112,8 +168,8 @@ def as_text(found: LinkRate) -> str:
         lines.append(
             f"  epsilon               {found.epsilon_sec:g} secrecy, {found.epsilon_cor:g} correctness"
         )
-    lines += [f"  {name:<22}{value:.4g}" for name, value in found.observed.items()]
-    lines += [f"  {name:<22}{setting_text(value)}" for name, value in found.settings.items()]
+    lines += [f"  {name:<21} {value:.4g}" for name, value in found.observed.items()]
+    lines += [f"  {name:<21} {setting_text(value)}" for name, value in found.settings.items()]
     return "\n".join(lines)
 
 

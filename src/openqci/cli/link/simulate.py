@@ -9,6 +9,7 @@ import numpy as np
 
 from openqci import __version__
 from openqci.cli.link.case import add_case_options, case_of
+from openqci.cli.link.files import written_whole
 from openqci.core.errors import ConfigurationError
 from openqci.links import link_detections
 
@@ -16,8 +17,16 @@ from openqci.links import link_detections
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = verbs.add_parser("simulate", help="draw detections of a link into a .npz file")
     add_case_options(parser)
-    parser.add_argument("--detections", type=int, default=100_000, help="how many (default 100000)")
-    parser.add_argument("--seed", type=int, required=True, help="zero or more; the same again draws the same")
+    parser.add_argument(
+        "--detections",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="how many, 1 to 100000000, of other protocols than BB84 20000000 (default 100000)",
+    )
+    parser.add_argument(
+        "--seed", type=int, required=True, metavar="N", help="zero or more; the same again draws the same"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     parser.add_argument("--json", action="store_true", help="print what was written as one JSON document")
     parser.set_defaults(run=run)
@@ -28,25 +37,22 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".npz":
         raise ConfigurationError(f"--out {args.out}; expected a name that ends in .npz")
     case = case_of(args)
-    drawn = link_detections(case, args.detections, args.seed)
-    about = {
-        "format": "openqci-detections-1",
-        "made_by": f"openqci {__version__}",
-        "simulated": True,
-        "protocol": case.protocol_id,
-        "profile": case.profile.profile_id,
-        "clock_rate_hz": case.profile.clock_rate_hz,
-        "loss_db": case.loss_db,
-        "length_km": case.length_km,
-        "seed": args.seed,
-        "detections": args.detections,
-    }
-    try:
-        with args.out.open("wb") as file:
-            arrays_to_write: dict[str, Any] = {"about": np.array(json.dumps(about)), **drawn}
-            np.savez_compressed(file, **arrays_to_write)
-    except OSError as error:
-        raise ConfigurationError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+    with written_whole(args.out) as file:  # a place that cannot be written is known before the drawing
+        drawn = link_detections(case, args.detections, args.seed)
+        about = {
+            "format": "openqci-detections-1",
+            "made_by": f"openqci {__version__}",
+            "simulated": True,
+            "protocol": case.protocol_id,
+            "profile": case.profile.profile_id,
+            "clock_rate_hz": case.profile.clock_rate_hz,
+            "loss_db": case.loss_db,
+            "length_km": case.length_km,
+            "seed": args.seed,
+            "detections": args.detections,
+        }
+        arrays_to_write: dict[str, Any] = {"about": np.array(json.dumps(about)), **drawn}
+        np.savez_compressed(file, **arrays_to_write)
     arrays = {name: [str(values.dtype), list(values.shape)] for name, values in drawn.items()}
     if args.json:
         print(json.dumps({"file": str(args.out), **about, "arrays": arrays}, indent=2))

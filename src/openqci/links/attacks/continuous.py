@@ -112,7 +112,7 @@ class QuadratureBlock:
     frame_error_rate: float = 0.0
     epsilon_sec: float = 1e-10
     epsilon_cor: float = 1e-10
-    proof_id: str = "gg02-leverrier-2010"
+    proof_id: str = "gg02-composable"
     detector_trust: DetectorTrust = "trusted"
     watch: QuadratureWatch = field(default_factory=QuadratureWatch)
 

@@ -15,6 +15,8 @@ from openqci.proofs.asymptotic import plob_bound
 
 LOSS_DB_MAX = 200.0
 
+DETECTOR_TRUST = ("trusted", "calibrated", "untrusted")
+
 ASYMPTOTIC = "asymptotic"
 """Proofs with this word in their id hold for a block without end: they compare curves and give no key."""
 
@@ -56,6 +58,8 @@ class LinkCase:
     ------
     OutsideModel
         Names the field and its range.
+    ConfigurationError
+        Two fields that contradict each other, or an unknown word.
     """
 
     profile: Profile
@@ -82,6 +86,10 @@ class LinkCase:
             _check("drift_angle_rms_rad", self.drift_angle_rms_rad, 0.0, 1.0)
         if self.block_sifted_bits is not None and self.duration_s is not None:
             raise ConfigurationError("give block_sifted_bits or duration_s, not both: each decides the block")
+        if self.detector_trust not in DETECTOR_TRUST:
+            raise ConfigurationError(
+                f"detector_trust {self.detector_trust!r}; expected one of {', '.join(DETECTOR_TRUST)}"
+            )
 
     @property
     def protocol_id(self) -> str:
@@ -117,6 +125,18 @@ class LinkCase:
                 "does not; expected a profile with a coherent_receiver, such as cv-metro"
             )
         return found
+
+    @property
+    def asked(self) -> dict[str, bool]:
+        """Which of the fields that not every protocol and proof has a use for were set, by name."""
+        return {
+            "block_sifted_bits": self.block_sifted_bits is not None,
+            "duration_s": self.duration_s is not None,
+            "optimise": self.optimise,
+            "encoding": bool(self.encoding),
+            "drift_angle_rms_rad": self.drift_angle_rms_rad is not None,
+            "detector_trust": self.detector_trust != "trusted",
+        }
 
     def drift_error(self) -> float:
         """Return the mean error that drift adds: ``(1 - exp(-2 s^2))/2`` for an angle of rms ``s``."""

@@ -213,20 +213,20 @@ def asymptotic_bits_per_pulse(case: LinkCase, link: QuantumLink, expected: Expec
 
 def vacuum_yield(link: QuantumLink) -> float:
     """Return Y0, the chance that an empty pulse is seen."""
-    return 1 - (1 - link.background) ** 2
+    return link.background * (2 - link.background)  # not 1 - (1 - p)^2, which is 0 for p below 1e-16
 
 
 def single_photon_yield(link: QuantumLink) -> tuple[float, float]:
     """Return Y1 and e1: the chance that one photon is seen, and its error with double clicks at random."""
     background, wrong = link.background, link.receiver.misalignment_error
     arrives = float(link.detectable_photons[0] / link.source.intensities[0])
-    seen = 1 - (1 - background) ** 2 * (1 - arrives)
+    seen = vacuum_yield(link) * (1 - arrives) + arrives
     errors = (
         arrives * (1 - wrong) * background / 2
         + arrives * wrong * (1 - background / 2)
         + (1 - arrives) * (background - background**2 / 2)
     )
-    return seen, errors / seen
+    return seen, errors / seen if seen > 0 else 0.5
 
 
 def observed(expected: ExpectedStatistics, phase_error: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from openqci.core.errors import OutsideModel
 from openqci.links.protocols.case import ASYMPTOTIC, Arrays, LinkCase, Setting, Yield
 from openqci.links.protocols.decoy_bb84 import receiver_optics
 from openqci.links.protocols.search import highest
@@ -21,6 +22,7 @@ from openqci.quantum.bbm92 import (
 from openqci.quantum.bbm92_cw import (
     TimedPairLink,
     TimedReceiver,
+    TimedStatistics,
     best_brightness_and_window,
     cw_statistics,
     timed_exchange,
@@ -33,6 +35,9 @@ MEAN_PAIRS, MEAN_PAIRS_RANGE = 0.05, (1e-4, 2.0)
 BRIGHTNESS_HZ = 1e7
 WINDOW_OVER_JITTER = 1.5
 JITTER_FWHM_S_MIN = 1e-12
+
+CLICKS_MAX = 3e7
+"""Time tags of one drawing; they take some 2 GB and half a minute."""
 
 PASSIVE_DETECTORS = 4
 """A receiver that chooses its basis by a splitter has four detectors open at a time."""
@@ -171,7 +176,9 @@ class ContinuousPairs:
 
     def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
         """Return both ends' time tags of coincidences, with basis and bit."""
-        record = timed_exchange(self.link(case), detections, rng)
+        link = self.link(case)
+        refuse_too_many_clicks(cw_statistics(link), detections)
+        record = timed_exchange(link, detections, rng)
         return {
             "alice_time_s": record.alice_times_s,
             "alice_basis": record.alice_bases,
@@ -197,6 +204,21 @@ class ContinuousPairs:
         if not case.optimise:
             return link
         return best_brightness_and_window(link, case.profile.processing.error_correction_efficiency)
+
+
+def refuse_too_many_clicks(found: TimedStatistics, detections: int) -> None:
+    """Refuse a drawing that memory cannot hold: time tags cost per click, and far away few are coincidences.
+
+    At 60 dB with the detectors of ``dv-metro`` a coincidence takes half a million clicks.
+    """
+    clicks = (found.singles_a_hz + found.singles_b_hz) / max(found.coincidence_rate_hz, 1e-300)
+    if not detections * clicks <= CLICKS_MAX:
+        raise OutsideModel(
+            "detections",
+            detections,
+            f"at most {math.floor(CLICKS_MAX / clicks)} on this link, where a coincidence takes "
+            f"{clicks:.3g} clicks of both ends, and a drawing {CLICKS_MAX:g} at most",
+        )
 
 
 def both_misaligned(case: LinkCase) -> float:

@@ -26,7 +26,8 @@ from openqci.quantum.gg02 import (
 VARIANCES_SNU = np.geomspace(0.1, 200.0, 240)
 """Where the best modulation is looked for; between the best two neighbours it is looked for again."""
 
-DETECTOR_TRUST = ("trusted", "calibrated", "untrusted")
+NOISE_SNU_MAX = 1e6
+"""Above this, some 90 dB, a drawn quadrature holds nothing of the signal."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,17 @@ class GaussianModulation:
         """Return both ends' quadratures, in square roots of shot-noise units."""
         refuse_what_is_for_photons(case)
         receiver = case.coherent_receiver()
-        variance = self.modulation_variance_snu(case, self.proof_ids[0])
+        variance, noise_snu = (
+            self.modulation_variance_snu(case, self.proof_ids[0]),
+            self.excess_noise_snu(case),
+        )
+        if noise_snu > NOISE_SNU_MAX:
+            raise OutsideModel(
+                "loss_db", case.loss_db, f"so much that noise at the input stays below {NOISE_SNU_MAX:g} SNU"
+            )
         link = GaussianLink(
             GaussianSource(case.profile.clock_rate_hz, float(variance)),
-            GaussianLoss(case.loss_db, self.excess_noise_snu(case)),
+            GaussianLoss(case.loss_db, noise_snu),
             CoherentDetector(receiver.efficiency, receiver.electronic_noise_snu, self.detection),
         )
         record = gg02_exchange(link, detections, rng)
@@ -111,10 +119,6 @@ class GaussianModulation:
     def block(self, case: LinkCase, variance_snu: float | Floats, symbols: float) -> GaussianBlock:
         """Return the expected block for one modulation variance or for many."""
         receiver = case.coherent_receiver()
-        if case.detector_trust not in DETECTOR_TRUST:
-            raise ConfigurationError(
-                f"detector_trust {case.detector_trust!r}; expected one of {', '.join(DETECTOR_TRUST)}"
-            )
         channel = GaussianChannel(
             variance_snu,
             case.transmittance,
@@ -122,7 +126,7 @@ class GaussianModulation:
             receiver.efficiency,
             receiver.electronic_noise_snu,
             self.detection,
-            case.detector_trust,  # type: ignore[arg-type]  # just checked to be one of the three
+            case.detector_trust,  # type: ignore[arg-type]  # LinkCase knows the three
         )
         return GaussianBlock(
             channel,

@@ -12,10 +12,10 @@ from openqci.proofs.twin_field import SNS_ASYMPTOTIC
 BBM92_PROOFS = ("bbm92-finite", "bbm92-asymptotic")
 BBM92_NAMES = {"finite": "bbm92-finite", "asymptotic": "bbm92-asymptotic"}
 
-GG02_PROOFS = ("gg02-leverrier-2010", "gg02-composable", "gg02-asymptotic")
+GG02_PROOFS = ("gg02-composable", "gg02-leverrier-2010", "gg02-asymptotic")
 GG02_NAMES = {
-    "leverrier2010": "gg02-leverrier-2010",
     "composable": "gg02-composable",
+    "leverrier2010": "gg02-leverrier-2010",
     "asymptotic": "gg02-asymptotic",
 }
 

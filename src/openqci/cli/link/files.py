@@ -1,0 +1,51 @@
+"""Files of ``openqci link``: read with a clear reason when they cannot be, written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from openqci.core.errors import ConfigurationError
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file cannot be read, without its name, which the message has already."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 text (byte {error.start})"
+    return error.strerror or str(error)
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[BinaryIO]:
+    """Yield a file beside ``file`` that takes its name once it is complete.
+
+    What goes wrong on the way, a full disk or an interruption, leaves the old file, or none.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be written; known before anything is written.
+    """
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(None, "Is a directory")
+        handle, name = tempfile.mkstemp(prefix=f".{file.name[:40]}.", dir=file.parent)
+    except OSError as error:
+        raise unwritable(file, error) from error
+    try:
+        with os.fdopen(handle, "wb") as beside:
+            yield beside
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)  # as a file that was simply opened would have it
+        os.replace(name, file)
+    except OSError as error:
+        raise unwritable(file, error) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def unwritable(file: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{file}: cannot be written: {error.strerror or error}")
