@@ -27,13 +27,14 @@ from openqci.distillation import (
     converse,
 )
 from openqci.distillation.messages import (
+    Answer,
     AnyMessage,
     Question,
     ReconciliationPlan,
     decode_body,
     decode_envelope,
 )
-from openqci.distillation.reconciliation.cascade import BLOCK_PASSES
+from openqci.distillation.reconciliation.frames import BLOCK_PASSES
 from openqci.proofs import DecoyCounts, proof
 from tests.distillation.make import BLOCK, SETTINGS, authentication_key, ends, entropy, records
 
@@ -128,14 +129,23 @@ def test_the_key_is_what_the_proof_allows_for_the_true_counts() -> None:
 def test_the_ledger_equals_a_recount_of_the_transcript() -> None:
     a, _, transcript = distil()
     plan = next(m for _, m in transcript.said if isinstance(m, ReconciliationPlan))
-    n, block_bits, *_ = msgspec.msgpack.decode(plan.plan)
-    asked = 0
+    n, sizes, *_ = msgspec.msgpack.decode(plan.plan)
+    frame_bits = -(-n // 4096) * 4096
+    opening = [-(-n // sizes[0])] + [-(-frame_bits // size) - 1 for size in sizes[1:]]
+    asked, answered_bytes = 0, 0
+
+    def numbers(packed: bytes) -> list[int]:
+        return np.frombuffer(packed, "<u2").tolist()
+
     for _, message in transcript.said:
         if isinstance(message, Question):
-            opened, _, positions = msgspec.msgpack.decode(message.content)
-            asked += sum(-(-n // block_bits[p]) if p < BLOCK_PASSES else 1 for p in opened)
-            asked += sum(len(one) // 4 for one in positions)
-    assert n == a.report.sifted_bits
+            _, passes, counts, positions = msgspec.msgpack.decode(message.content)
+            opened = [p for p, count in zip(numbers(passes), numbers(counts), strict=True) if count == 0]
+            asked += sum(opening[p] if p < BLOCK_PASSES else 16 for p in opened) + len(positions) // 2
+        elif isinstance(message, Answer):
+            answered_bytes += len(message.content)
+    assert n == a.report.sifted_bits <= 65_536
+    assert asked <= 8 * answered_bytes
     assert a.report.leak_bits["alice_parities"] == asked
     assert a.report.leak_bits["verification"] == 128
     assert a.report.leak_bits["error_counts"] == 2 * n.bit_length()
@@ -290,7 +300,7 @@ def test_verification_catches_a_false_corrector() -> None:
     alice, bob = ends(*records(40_000, 0.005))
     original = bob._method.corrector
     bob._method = type(
-        "Method", (), {"name": "cascade-1", "corrector": lambda _, k, p: Careless(original(k, p))}
+        "Method", (), {"name": "cascade-2", "corrector": lambda _, k, p: Careless(original(k, p))}
     )()
     a, b = converse(alice, bob)
     assert isinstance(b, DistillationAborted) and b.reason is AbortReason.VERIFICATION_FAILED

@@ -1,14 +1,8 @@
-"""Prefix parities and public permutations: the two tools that make Cascade a few array operations.
+"""Prefix parities: what makes Cascade a few array operations.
 
 The parity of the first m bits of a key, for every m at once, costs some forty operations on 64-bit words
 per thousand bits; after that the parity of any block is two look-ups.
-
-Permutations and subsets are drawn from a public seed by SHAKE-128 and integer arithmetic alone, so that
-another implementation can draw the same (wire format v1). They need no secrecy: the seed is made after
-the photons, which is all Cascade asks for.
 """
-
-import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +11,6 @@ from openqci.distillation.reconciliation import Bits
 
 Words = NDArray[np.uint64]
 Positions = NDArray[np.int64]
-
-_MIXING_ROUNDS = 3
 
 
 class PrefixParity:
@@ -55,36 +47,3 @@ def _prefix_parity(packed: Bits) -> Words:
     words <<= np.uint64(1)
     words[1:] |= top[:-1]
     return words
-
-
-def public_permutation(length: int, public_seed: bytes, index: int) -> Positions:
-    """Return a permutation of range(length), the same for everybody who knows the seed.
-
-    A bijection of the next power of two (odd multiplication, addition and xor-shift modulo that
-    power, each invertible, ``_MIXING_ROUNDS`` times, with 32-bit constants
-    from SHAKE-128), with the values beyond ``length`` left out; ``length`` up to 2**32.
-
-    >>> sorted(public_permutation(10, b"seed", 1).tolist()) == list(range(10))
-    True
-    """
-    width = max(2, (length - 1).bit_length())
-    mask, shift = np.uint32((1 << width) - 1), np.uint32((width + 1) // 2)
-    constants = np.frombuffer(_expand(public_seed, b"permutation", index, 8 * _MIXING_ROUNDS), dtype="<u4")
-    image = np.arange(1 << width, dtype=np.uint32)
-    for multiplier, offset in constants.reshape(-1, 2):
-        image *= multiplier | np.uint32(1)
-        image += offset
-        image &= mask
-        image ^= image >> shift
-    permutation = image if length == image.size else image[image < length]
-    return permutation.astype(np.int64)
-
-
-def public_subset(length: int, public_seed: bytes, index: int) -> Bits:
-    """Return a random subset of range(length), packed as by :func:`pack`; bits behind the last are random."""
-    return np.frombuffer(_expand(public_seed, b"subset", index, -(-length // 8)), dtype=np.uint8)
-
-
-def _expand(public_seed: bytes, purpose: bytes, index: int, length_bytes: int) -> bytes:
-    domain = b"OpenQCI cascade v1 " + purpose + index.to_bytes(4, "big")
-    return hashlib.shake_128(domain + public_seed).digest(length_bytes)
