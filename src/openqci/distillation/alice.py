@@ -22,19 +22,16 @@ from openqci.distillation.messages import (
     Message,
     Question,
     ReconciliationPlan,
-    Sifting,
     TestBits,
     Verification,
     Verified,
-    announced_slots,
     packed,
-    packed_intensities,
     unpacked,
 )
 from openqci.distillation.reconciliation import ReconciliationMethod, ReconciliationReference
 from openqci.distillation.reconciliation.cascade import PUBLIC_SEED_BYTES, Cascade
 from openqci.distillation.settings import DETECTIONS_MAX, BlockName, DistillationSettings
-from openqci.distillation.sifting import count_by_intensity, emitted_at, split_by_basis
+from openqci.distillation.sifting import count_by_intensity, sift_at_alice
 
 
 class AliceDistillation(DistillationEnd):
@@ -79,18 +76,10 @@ class AliceDistillation(DistillationEnd):
         if not 0 <= message.detections <= DETECTIONS_MAX:
             raise PeerMisbehaved(f"{message.detections} detections announced, at most {DETECTIONS_MAX}")
         self._detections, self._double_clicks = message.detections, message.double_clicks
-        bob_bases = unpacked(message.bases, message.detections)
-        sent = emitted_at(self._record, announced_slots(message))
-        same = (self._record.bases if sent is None else self._record.bases[sent]) == bob_bases
-        kept = np.flatnonzero(same)
-        kept_sent = kept if sent is None else sent[kept]
-        intensities = self._record.intensities[kept_sent]
-        self._sifted = split_by_basis(bob_bases[kept], self._record.bits[kept_sent], intensities)
-        self._count_sifted()
+        answer, self._sifted = sift_at_alice(self._record, message)
+        self._count_sifted(self._sifted)
         self._check_size()
-        self._send(
-            Sifting(packed(same.view(np.uint8)), kept.size, packed_intensities(intensities)), State.SIFTED
-        )
+        self._send(answer, State.SIFTED)
 
     def _estimate(self, message: TestBits, now_s: float) -> None:
         """Count errors in the test basis, and begin error correction if they are few enough."""
@@ -147,12 +136,6 @@ class AliceDistillation(DistillationEnd):
             raise PeerMisbehaved("confirmation of another key length")
         self._send(Confirmation(message.secret_bits), State.PENDING)
         self._release()
-
-    def _count_sifted(self) -> None:
-        number = len(self._settings.intensities)
-        self._counts.z_counts = count_by_intensity(held(self._sifted).z_intensities, number)
-        self._counts.x_counts = count_by_intensity(held(self._sifted).x_intensities, number)
-        self._sifted_bits, self._test_bits = held(self._sifted).z_bits.size, held(self._sifted).x_bits.size
 
     def _wipe(self) -> None:
         if self._reference is not None:

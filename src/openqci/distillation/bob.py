@@ -2,8 +2,6 @@
 
 from typing import ClassVar
 
-import numpy as np
-
 from openqci.core.detections import DetectionRecord
 from openqci.core.errors import PeerMisbehaved
 from openqci.core.keys import SecretBytes
@@ -29,12 +27,11 @@ from openqci.distillation.messages import (
     announced,
     packed,
     unpacked,
-    unpacked_intensities,
 )
 from openqci.distillation.reconciliation import ReconciliationCorrector, ReconciliationMethod
 from openqci.distillation.reconciliation.cascade import Cascade
 from openqci.distillation.settings import DETECTIONS_MAX, BlockName, DistillationSettings
-from openqci.distillation.sifting import count_by_intensity, split_by_basis
+from openqci.distillation.sifting import count_by_intensity, sift_at_bob
 
 
 class BobDistillation(DistillationEnd):
@@ -79,18 +76,8 @@ class BobDistillation(DistillationEnd):
 
     def _sift(self, message: Sifting, now_s: float) -> None:
         """Keep what Alice keeps, and disclose the test bits; they never become key."""
-        kept = np.flatnonzero(unpacked(message.keep, self._detections))
-        if kept.size != message.kept:
-            raise PeerMisbehaved(f"keep mask has {kept.size} bits set, {message.kept} announced")
-        intensities = unpacked_intensities(message.intensities, message.kept)
-        number = len(self._settings.intensities)
-        if int(intensities.max(initial=0)) >= number:
-            raise PeerMisbehaved(f"intensity index beyond the {number} agreed")
-        sifted = split_by_basis(self._record.bases[kept], self._record.bits[kept], intensities)
-        self._sifted = sifted
-        self._counts.z_counts = count_by_intensity(sifted.z_intensities, number)
-        self._counts.x_counts = count_by_intensity(sifted.x_intensities, number)
-        self._sifted_bits, self._test_bits = sifted.z_bits.size, sifted.x_bits.size
+        self._sifted = sifted = sift_at_bob(self._record, message, len(self._settings.intensities))
+        self._count_sifted(sifted)
         self._check_size()
         self._send(TestBits(packed(sifted.x_bits), sifted.x_bits.size), State.TESTED)
 

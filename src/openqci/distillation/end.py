@@ -202,6 +202,11 @@ class DistillationEnd:
         if self._repeats <= REPEATS_MAX and not is_abort(data):
             self._outbox.append(self._last_sent)
 
+    def _count_sifted(self, sifted: SiftedBits) -> None:
+        number = len(self._settings.intensities)
+        self._counts.z_counts, self._counts.x_counts = sifted.z_counts[:number], sifted.x_counts[:number]
+        self._sifted_bits, self._test_bits = sifted.z_bits.size, sifted.x_bits.size
+
     def _book_corrections(self, z_errors: tuple[int, ...]) -> None:
         """Book what Bob's questions and his error counts tell; the same numbers at both ends."""
         self._counts.z_errors = z_errors

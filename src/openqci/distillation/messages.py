@@ -30,6 +30,7 @@ from typing import ClassVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from openqci.core.detections import Bits, Slots
 from openqci.core.errors import PeerMisbehaved
@@ -38,6 +39,7 @@ WIRE_VERSION = 1
 ABORT_SEQUENCE = 0xFFFF_FFFF
 INTENSITY_PLANES = 2
 DETAIL_CHARACTERS_MAX = 200
+SLOT_MAX = 1 << 62
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -180,11 +182,16 @@ def packed(bits: Bits) -> bytes:
 
 def unpacked(data: bytes, count: int) -> Bits:
     """Return ``count`` bits; PeerMisbehaved unless the bytes hold exactly so many, zeros behind."""
+    check_packed(data, count)
+    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
+
+
+def check_packed(data: bytes, count: int) -> None:
+    """Raise PeerMisbehaved unless the bytes hold exactly ``count`` bits, zeros behind."""
     if count < 0 or len(data) != -(-count // 8):
         raise PeerMisbehaved(f"{len(data)} bytes cannot hold exactly {count} bits")
     if count % 8 and data[-1] & (0xFF >> count % 8):
         raise PeerMisbehaved("bits behind the last one are not zero")
-    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
 
 
 def packed_intensities(intensities: Bits) -> tuple[bytes, bytes]:
@@ -210,24 +217,28 @@ def announced(slots: Slots, bases: Bits, double_clicks: int) -> Announcement:
     )
 
 
-def announced_slots(message: Announcement) -> Slots:
-    """Return the slots of an announcement; PeerMisbehaved unless they rise strictly and fit 63 bits."""
+def announced_deltas(message: Announcement) -> NDArray[np.unsignedinteger]:
+    """Return the differences of an announcement's slots, shape (detections - 1,), not yet checked."""
     width = message.delta_width_bytes
     if width not in (1, 2, 4, 8) or len(message.deltas) != width * max(0, message.detections - 1):
         raise PeerMisbehaved("slot differences do not match the number of detections")
-    deltas = np.frombuffer(message.deltas, dtype=f"<u{width}")
+    if not 0 <= message.first_slot < SLOT_MAX:
+        raise PeerMisbehaved("announced slots are out of range")
+    return np.frombuffer(message.deltas, dtype=f"<u{width}")
+
+
+def announced_slots(message: Announcement) -> Slots:
+    """Return the slots of an announcement; PeerMisbehaved unless they rise strictly and fit 62 bits."""
+    deltas = announced_deltas(message)
     if deltas.size and int(deltas.min()) < 1:
         raise PeerMisbehaved("announced slots do not rise strictly")
-    if message.first_slot < 0 or message.first_slot + float(deltas.sum(dtype=np.float64)) >= _SLOT_MAX:
+    if message.first_slot + float(deltas.sum(dtype=np.float64)) >= SLOT_MAX:
         raise PeerMisbehaved("announced slots are out of range")
     slots = np.empty(message.detections, dtype=np.int64)
     slots[:1] = message.first_slot
     np.cumsum(deltas, dtype=np.int64, out=slots[1:])
     slots[1:] += message.first_slot
     return slots
-
-
-_SLOT_MAX = 1 << 62
 
 
 def _width_bytes(largest: int) -> int:
