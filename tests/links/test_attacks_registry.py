@@ -11,18 +11,22 @@ import pytest
 from openqci.core.errors import ConfigurationError, OutsideModel
 from openqci.links.attacks import (
     STANDARD_BLOCK,
+    STANDARD_QUADRATURES,
     AttackOutcome,
     Block,
     all_outcomes,
     attack,
+    attack_family,
     attack_ids,
     descriptions,
     honest_statistics,
     observed_in_records,
 )
+from openqci.links.attacks.continuous import continuous_attack_ids
 from openqci.links.attacks.monitors import watched
 from openqci.links.attacks.statistics import readings
 from openqci.quantum import exchange
+from openqci.quantum.gg02 import CoherentDetector, GaussianLink, GaussianLoss, GaussianSource
 from openqci.quantum.link import class_probabilities
 from tests.links.attack_links import THREE, TWO, class_p_value, link, rng
 
@@ -47,7 +51,8 @@ NONE = {
 
 
 def test_every_attack_has_an_id_a_line_and_a_source():
-    assert set(attack_ids()) == set(NONE) == set(descriptions())
+    assert set(attack_ids("bb84")) == set(NONE)
+    assert set(attack_ids()) == set(descriptions())
     for attack_id in attack_ids():
         one = attack(attack_id)
         assert one.attack_id == attack_id
@@ -56,7 +61,7 @@ def test_every_attack_has_an_id_a_line_and_a_source():
         assert len(one.countermeasure) > 10
 
 
-@pytest.mark.parametrize("attack_id", attack_ids())
+@pytest.mark.parametrize("attack_id", attack_ids("bb84"))
 @pytest.mark.parametrize("source", [TWO, THREE], ids=["one decoy", "two decoys"])
 def test_no_attack_changes_nothing(attack_id, source):
     one, calm = link(source=source), attack(attack_id, **NONE[attack_id])
@@ -71,7 +76,7 @@ def test_no_attack_changes_nothing(attack_id, source):
         assert each.attacked == pytest.approx(each.honest, rel=1e-9, abs=1e-12) or "chi" in each.name
 
 
-@pytest.mark.parametrize("attack_id", attack_ids())
+@pytest.mark.parametrize("attack_id", attack_ids("bb84"))
 def test_drawn_detections_agree_with_the_closed_form(attack_id):
     """False-alarm rate: 1e-4 per attack for the classes, 5 sigma for the rate."""
     one = link(10.0, dead_time_s=0.0, afterpulse_probability=0.0, dark_count_probability=1e-4)
@@ -89,7 +94,7 @@ def test_drawn_detections_agree_with_the_closed_form(attack_id):
         assert abs(drawn.detections.double_clicks - expected) < 5 * math.sqrt(expected + 1)
 
 
-@pytest.mark.parametrize("attack_id", attack_ids())
+@pytest.mark.parametrize("attack_id", attack_ids("bb84"))
 def test_statistics_stay_probabilities(attack_id):
     threat = attack(attack_id)
     for length_km in (1.0, 40.0, 120.0):
@@ -100,7 +105,7 @@ def test_statistics_stay_probabilities(attack_id):
 
 
 def test_equal_seeds_give_equal_records():
-    for attack_id in attack_ids():
+    for attack_id in attack_ids("bb84"):
         one, two = (attack(attack_id).draw(link(20.0), 500, rng(5)) for _ in range(2))
         assert (one.emissions.bits == two.emissions.bits).all()
         assert (one.detections.slots == two.detections.slots).all()
@@ -113,7 +118,7 @@ def test_honest_link_gives_the_table_of_the_link():
 
 def test_all_outcomes_of_a_link():
     outcomes = all_outcomes(link())
-    assert [each.attack for each in outcomes] == list(attack_ids())
+    assert [each.attack for each in outcomes] == list(attack_ids("bb84"))
     for each in outcomes:
         assert isinstance(each, AttackOutcome)
         assert 0 < each.false_alarm_probability <= 0.01 / 86_400 * 100 * (1 + 1e-9)
@@ -129,7 +134,7 @@ def test_no_defended_link_believes_more_than_is_safe_unless_a_monitor_trips():
                 assert each.verdict != "undetected-insecure", each
 
 
-@pytest.mark.parametrize("attack_id", attack_ids())
+@pytest.mark.parametrize("attack_id", attack_ids("bb84"))
 @pytest.mark.parametrize("bad", [-1e9, math.nan, math.inf])
 def test_bad_parameters_name_field_and_range(attack_id, bad):
     for field in dataclasses.fields(type(attack(attack_id))):
@@ -184,7 +189,7 @@ def test_examples_run():
 def test_receivers_of_every_kind_are_attacked_and_calm_without(changes):
     one = link(20.0, THREE, **changes)
     outcomes = all_outcomes(one)
-    assert len(outcomes) == len(attack_ids()) - (3 if "basis_choice" in changes else 0)
+    assert len(outcomes) == len(attack_ids("bb84")) - (3 if "basis_choice" in changes else 0)
     assert all(each.verdict != "undetected-insecure" for each in outcomes)
     for attack_id in (each.attack for each in outcomes):
         calm = attack(attack_id, **NONE[attack_id]).outcome(one, defended=False)
@@ -240,3 +245,44 @@ def test_attacks_modelled_for_an_active_choice_say_so():
     for attack_id in ("double-click", "detector-blinding", "faked-states"):
         with pytest.raises(OutsideModel, match=r"basis_choice = 'passive'.*active"):
             attack(attack_id).outcome(link(basis_choice="passive"))
+
+
+def quadratures(linear_range_snu: float | None = None) -> GaussianLink:
+    detector = CoherentDetector(0.6, 0.1, linear_range_snu=linear_range_snu)
+    return GaussianLink(GaussianSource(1e8, 4.0), GaussianLoss(5.0, 0.01), detector)
+
+
+def test_one_lookup_holds_both_families():
+    assert attack_ids() == (*attack_ids("bb84"), *attack_ids("gg02"))
+    assert attack_ids("gg02") == continuous_attack_ids() and len(attack_ids()) == 20
+    for attack_id in attack_ids():
+        assert attack_family(attack_id) == ("gg02" if attack_id.startswith("cv-") else "bb84")
+        assert attack(attack_id).attack_id == attack_id
+    with pytest.raises(ConfigurationError, match="unknown family 'mdi'; expected one of bb84, gg02"):
+        attack_ids("mdi")
+    with pytest.raises(ConfigurationError, match=r"unknown attack 'tap'; expected one of .*cv-saturation"):
+        attack_family("tap")
+
+
+@pytest.mark.parametrize("attack_id", attack_ids())
+def test_an_attack_asked_of_the_other_kind_of_link_says_so(attack_id):
+    photons = attack_family(attack_id) == "bb84"
+    other, expected = (quadratures(), "QuantumLink") if photons else (link(), "GaussianLink")
+    said = rf"attack '{attack_id}' is on links of .*: expected a {expected}, not a {type(other).__name__}"
+    with pytest.raises(ConfigurationError, match=said):
+        attack(attack_id).outcome(other)
+
+
+def test_all_outcomes_of_a_link_of_quadratures():
+    for limit, missing in ((None, {"cv-saturation"}), (50.0, set())):
+        outcomes = all_outcomes(quadratures(limit))
+        assert {each.attack for each in outcomes} == set(attack_ids("gg02")) - missing
+        assert all(each.verdict != "undetected-insecure" for each in outcomes)
+    undefended = {each.attack: each.verdict for each in all_outcomes(quadratures(50.0), defended=False)}
+    assert undefended["cv-calibration"] == "undetected-insecure"
+    with pytest.raises(
+        ConfigurationError, match="expected a QuadratureBlock for a GaussianLink, not a Block"
+    ):
+        all_outcomes(quadratures(), STANDARD_BLOCK)
+    with pytest.raises(ConfigurationError, match="expected a Block for a QuantumLink, not a QuadratureBlock"):
+        all_outcomes(link(), STANDARD_QUADRATURES)

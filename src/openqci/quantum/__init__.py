@@ -1,9 +1,20 @@
-"""Photon to raw bit: the quantum link of decoy-state BB84, simulated.
+"""Photon to raw bit: quantum links of every protocol, in closed form and drawn.
 
-A link is a chain of small pure elements, ``QuantumLink(DecoySource, FibreChannel, Receiver)``. The same
-model is read in two ways that must agree, and do (``tests/quantum/test_agreement.py``):
-:func:`expected_statistics` gives it in closed form, :func:`exchange` draws single detections from it and
-costs per detection, never per pulse.
+=====================  ============================  ================================================
+protocol               its link                      closed form, and drawn detections
+=====================  ============================  ================================================
+decoy-state BB84       :class:`QuantumLink`          ``expected_statistics``, ``exchange``
+BBM92, pulsed pump     :class:`PairLink`             ``bbm92_statistics``, ``pair_exchange``
+BBM92, continuous      :class:`TimedPairLink`        ``cw_statistics``, ``timed_exchange``
+MDI                    :class:`MdiLink`              ``mdi_statistics``, ``mdi_exchange``
+twin field (SNS)       :class:`TwinFieldLink`        ``twin_field_statistics``, ``twin_field_exchange``
+GG02                   :class:`GaussianLink`         ``gg02_statistics``, ``gg02_exchange``
+=====================  ============================  ================================================
+
+A link is a chain of small pure elements; of BB84, which the network runs, ``QuantumLink(DecoySource,
+FibreChannel, Receiver)``. The same link is read in two ways that must agree, and do
+(``tests/links/test_draw_agrees.py``): in closed form, and as single detections, drawn at a cost per
+detection and never per pulse.
 
 This package holds both ends of a link, which only a model may do: nothing that is deployed imports it.
 Alice and Bob each leave with their own record (:mod:`openqci.core.detections`) and nothing of the other's.
@@ -23,25 +34,72 @@ Where the figures of an element come from: ``fibre`` (kinds and spans), ``detect
 light of classical channels), ``drift`` (aerial fibre).
 """
 
+from openqci.quantum.bbm92 import PairLink, PairReceiver, PulsedPairSource, bbm92_statistics, pair_exchange
+from openqci.quantum.bbm92_cw import TimedPairLink, TimedReceiver, cw_statistics, timed_exchange
+from openqci.quantum.coexistence import ClassicalChannel, QuantumFilter, coexistence_noise
 from openqci.quantum.detectors import PhotonDetector, generic_detector, receiver_of
 from openqci.quantum.elements import DecoySource, FibreChannel, Receiver
 from openqci.quantum.exchange import Exchange, exchange
 from openqci.quantum.fibre import FibreKind, FibreSpan, fibre_kind
+from openqci.quantum.gg02 import (
+    CoherentDetector,
+    GaussianLink,
+    GaussianLoss,
+    GaussianSource,
+    gg02_exchange,
+    gg02_statistics,
+)
 from openqci.quantum.link import ExpectedStatistics, QuantumLink, expected_statistics
+from openqci.quantum.mdi import BellStation, MdiArm, MdiLink, mdi_exchange, mdi_statistics
+from openqci.quantum.twin_field import (
+    PhaseStation,
+    TwinArm,
+    TwinFieldLink,
+    twin_field_exchange,
+    twin_field_statistics,
+)
 
 __all__ = [
+    "BellStation",
+    "ClassicalChannel",
+    "CoherentDetector",
     "DecoySource",
     "Exchange",
     "ExpectedStatistics",
     "FibreChannel",
     "FibreKind",
     "FibreSpan",
+    "GaussianLink",
+    "GaussianLoss",
+    "GaussianSource",
+    "MdiArm",
+    "MdiLink",
+    "PairLink",
+    "PairReceiver",
+    "PhaseStation",
     "PhotonDetector",
+    "PulsedPairSource",
+    "QuantumFilter",
     "QuantumLink",
     "Receiver",
+    "TimedPairLink",
+    "TimedReceiver",
+    "TwinArm",
+    "TwinFieldLink",
+    "bbm92_statistics",
+    "coexistence_noise",
+    "cw_statistics",
     "exchange",
     "expected_statistics",
     "fibre_kind",
     "generic_detector",
+    "gg02_exchange",
+    "gg02_statistics",
+    "mdi_exchange",
+    "mdi_statistics",
+    "pair_exchange",
     "receiver_of",
+    "timed_exchange",
+    "twin_field_exchange",
+    "twin_field_statistics",
 ]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from openqci.core.detections import X_BASIS, Z_BASIS, Bits, DetectionRecord, EmissionRecord
 from openqci.core.errors import OutsideModel
-from openqci.links.attacks.model import AttackOutcome, Observable, verdict
+from openqci.links.attacks.model import BB84, AttackOutcome, Observable, check_link, verdict
 from openqci.links.attacks.monitors import Instruments, Watch, readings_of_records, watched
 from openqci.links.attacks.statistics import LinkStatistics, honest_statistics, readings, safe_key_per_pulse
 from openqci.proofs import DecoyCounts, FiniteKeyProof, KeyLength, proof
@@ -83,6 +83,7 @@ class Attack(ABC):
     reference: ClassVar[str]
     countermeasure: ClassVar[str]
     answered_by: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[str] = BB84
 
     @abstractmethod
     def transform(self, statistics: LinkStatistics) -> LinkStatistics:
@@ -118,7 +119,10 @@ class Attack(ABC):
         ------
         OutsideModel
             For a link with another number of intensities than a proof has.
+        ConfigurationError
+            For a link of quadratures.
         """
+        check_link(self.attack_id, self.family, link, QuantumLink)
         calm = self.commissioned(link)
         honest = self.processed(calm, defended)
         seen = self.processed(self.transform(calm), defended)

@@ -31,8 +31,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
-from openqci.core.errors import ConfigurationError, OutsideModel
-from openqci.links.attacks.model import AttackOutcome, Observable, verdict
+from openqci.core.errors import OutsideModel
+from openqci.links.attacks.model import GG02, AttackOutcome, Observable, check_link, made, verdict
 from openqci.proofs.gaussian import DetectorTrust, GaussianBlock, GaussianChannel, gaussian_proof
 from openqci.quantum.elements import Floats, check_range
 from openqci.quantum.gaussian import ClippedMoments, clipped_moments
@@ -229,6 +229,7 @@ class ContinuousAttack:
     reference: ClassVar[str]
     countermeasure: ClassVar[str]
     answered_by: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[str] = GG02
 
     def transform(self, honest: QuadratureStatistics) -> QuadratureStatistics:
         """Return what is seen under the attack."""
@@ -253,7 +254,13 @@ class ContinuousAttack:
         block : QuadratureBlock
         defended : bool
             False takes the monitors away that answer the attack.
+
+        Raises
+        ------
+        ConfigurationError
+            For a link that counts photons.
         """
+        check_link(self.attack_id, self.family, link, GaussianLink)
         honest = honest_quadratures(link)
         seen = self.transform(honest)
         observables = watched_quadratures(honest, readings_of(seen), block.watch)
@@ -506,7 +513,7 @@ class SaturationAttack(ContinuousAttack):
         return super().parameters(link) | {"gain": self.gain(honest_quadratures(link))}
 
 
-_ATTACKS: dict[str, type[ContinuousAttack]] = {
+ATTACKS: dict[str, type[ContinuousAttack]] = {
     each.attack_id: each
     for each in (ContinuousInterceptResend, ContinuousBeamSplitting, CalibrationAttack, SaturationAttack)
 }
@@ -522,21 +529,12 @@ def continuous_attack(attack_id: str, **parameters: float) -> ContinuousAttack:
     OutsideModel
         For a parameter outside its range.
     """
-    if attack_id not in _ATTACKS:
-        raise ConfigurationError(f"unknown attack {attack_id!r}; expected one of {', '.join(_ATTACKS)}")
-    kind = _ATTACKS[attack_id]
-    known = [each.name for each in fields(kind)]
-    for name in parameters:
-        if name not in known:
-            raise ConfigurationError(
-                f"attack {attack_id!r} has no parameter {name!r}; expected one of {', '.join(known)}"
-            )
-    return kind(**parameters)
+    return made(ATTACKS, attack_id, parameters)
 
 
 def continuous_attack_ids() -> tuple[str, ...]:
     """Return the ids of all attacks on links of quadratures."""
-    return tuple(_ATTACKS)
+    return tuple(ATTACKS)
 
 
 def prepared(link: GaussianLink, symbols: int, rng: np.random.Generator) -> tuple[Floats, Floats]:

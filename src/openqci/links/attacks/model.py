@@ -5,11 +5,21 @@ attack does to one link under one proof; they are no statement about attacks tha
 Read next :mod:`openqci.links.attacks.assessment`, where they are filled.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import TypeVar
 
 import msgspec
 
+from openqci.core.errors import ConfigurationError
+
+BB84, GG02 = "bb84", "gg02"
+"""Families of protocols that attacks are modelled on: the word that the ids of their protocols begin with."""
+
 KEY_ZERO, DETECTED, UNDETECTED_INSECURE, HARMLESS = "key-zero", "detected", "undetected-insecure", "harmless"
+
+
+A = TypeVar("A")
 
 
 class Observable(msgspec.Struct, frozen=True):
@@ -67,6 +77,29 @@ class AttackOutcome(msgspec.Struct, frozen=True):
     false_alarm_probability: float
     verdict: str
     countermeasure: str
+
+
+def check_link(attack_id: str, family: str, link: object, expected: type) -> None:
+    """Raise ConfigurationError unless a link is of the kind that an attack is modelled on."""
+    if not isinstance(link, expected):
+        raise ConfigurationError(
+            f"attack {attack_id!r} is on links of {family}: expected a {expected.__name__}, "
+            f"not a {type(link).__name__}"
+        )
+
+
+def made(known: Mapping[str, type[A]], attack_id: str, parameters: Mapping[str, float]) -> A:
+    """Return the attack of an id from a table of them; ConfigurationError names those that there are."""
+    if attack_id not in known:
+        raise ConfigurationError(f"unknown attack {attack_id!r}; expected one of {', '.join(known)}")
+    kind = known[attack_id]
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]  # every attack is a dataclass
+    for name in parameters:
+        if name not in names:
+            raise ConfigurationError(
+                f"attack {attack_id!r} has no parameter {name!r}; expected one of {', '.join(names)}"
+            )
+    return kind(**parameters)
 
 
 def verdict(key_believed: float, key_safe: float, observables: Iterable[Observable]) -> str:
