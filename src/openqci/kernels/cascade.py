@@ -104,6 +104,33 @@ def put(bits: Any, count: int, bit: Any) -> None:
 
 
 @kernel
+def price(
+    frames: Any, passes: Any, counts: Any, positions: Any, opening_bits: Any, frame_bits: int, passes_max: int
+) -> Any:
+    """Return how many bits a question asks for; -1 to -3 for a frame or pass, position or batch there is not.
+
+    ``opening_bits`` (f, p) tells how many parities open a block pass of each frame.
+    """
+    bits = positions.size
+    for entry in range(frames.size):
+        frame, index = frames[entry], passes[entry]
+        if frame >= opening_bits.shape[0] or index >= passes_max:
+            return -1
+        if counts[entry] != OPEN:
+            continue
+        if index < opening_bits.shape[1]:
+            bits += opening_bits[frame, index]
+        elif (index - opening_bits.shape[1]) % SUBSETS:
+            return -3
+        else:
+            bits += SUBSETS
+    for position in positions:
+        if position >= frame_bits:
+            return -2
+    return bits
+
+
+@kernel
 def answer(
     keys: Any,
     prefixes: Any,

@@ -28,8 +28,6 @@ import math
 from typing import Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from openqci.core.errors import PeerMisbehaved, invariant
 from openqci.distillation.reconciliation import Bits
@@ -76,6 +74,12 @@ _plan_decoder = msgspec.msgpack.Decoder(CascadePlan)
 
 class ReferenceEngine(Protocol):
     """Alice's inner loops."""
+
+    def price_bits(self, asked: Asked, passes_max: int) -> int:
+        """Return how many bits a question asks for.
+
+        PeerMisbehaved for a frame, pass or position there is not.
+        """
 
     def parities(self, asked: Asked, count: int) -> bytes: ...
 
@@ -185,24 +189,11 @@ def _decoded_plan(plan: bytes, key_bits: int) -> CascadePlan:
     return decoded
 
 
-def opening_bits(frames: Frames, block_bits: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Return how many parities open each block pass of each frame, shape (count, passes).
-
-    The parity of the whole frame is known after pass 0 and not disclosed again.
-    """
-    bits = np.empty((frames.count, BLOCK_PASSES), dtype=np.int64)
-    bits[:, 0] = -(-frames.lengths_bits // block_bits[0])
-    bits[:, 1:] = [-(-frames.bits // size) - 1 for size in block_bits[1:]]
-    return bits
-
-
 class CascadeReference:
     """Alice's end: answers questions about parities of prefixes of her key."""
 
     def __init__(self, engine: ReferenceEngine, plan: CascadePlan) -> None:
         self._engine = engine
-        self._frames = Frames(plan.key_bits)
-        self._opening_bits = opening_bits(self._frames, plan.block_bits)
         self._disclosed_bits_max = plan.disclosed_bits_max
         self._rounds = 0
         self.disclosed_bits = 0
@@ -212,7 +203,7 @@ class CascadeReference:
         if self._rounds > ROUNDS_MAX:
             raise PeerMisbehaved(f"cascade takes at most {ROUNDS_MAX} rounds")
         asked = decoded_question(question)
-        bits = self._bits_asked_for(asked)
+        bits = self._engine.price_bits(asked, PASSES_MAX)
         if self.disclosed_bits + bits > self._disclosed_bits_max:
             raise PeerMisbehaved(
                 f"cascade would disclose more than {self._disclosed_bits_max} bits of this key"
@@ -222,24 +213,6 @@ class CascadeReference:
 
     def wipe(self) -> None:
         self._engine.wipe()
-
-    def _bits_asked_for(self, asked: Asked) -> int:
-        """Return how many bits the answer has; PeerMisbehaved for a frame, pass or position there is not."""
-        frames, passes = asked.frames, asked.passes
-        if int(frames.max()) >= self._frames.count or int(passes.max()) >= PASSES_MAX:
-            raise PeerMisbehaved(f"cascade has {self._frames.count} frames and {PASSES_MAX} passes")
-        if asked.positions.size and int(asked.positions.max()) >= self._frames.bits:
-            raise PeerMisbehaved("cascade position lies beyond the frame")
-        opens = asked.counts == 0
-        bits = asked.positions.size
-        if opens.any():
-            blocks = opens & (passes < BLOCK_PASSES)
-            halves = opens & (passes >= BLOCK_PASSES)
-            if ((passes[halves].astype(np.int64) - BLOCK_PASSES) % SUBSETS_PER_BATCH).any():
-                raise PeerMisbehaved("cascade opens subsets by whole batches")
-            bits += int(self._opening_bits[frames[blocks], passes[blocks]].sum())
-            bits += SUBSETS_PER_BATCH * int(np.count_nonzero(halves))
-        return bits
 
 
 class CascadeCorrector:

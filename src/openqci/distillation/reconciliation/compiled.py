@@ -15,8 +15,9 @@ from openqci.distillation.reconciliation.frames import (
     Orders,
     Words,
     batch_masks,
+    opening_bits,
 )
-from openqci.distillation.reconciliation.questions import Asked
+from openqci.distillation.reconciliation.questions import BEYOND, Asked
 from openqci.kernels import cascade as kernels
 
 SEARCHES_PER_FRAME = 8192
@@ -48,7 +49,8 @@ class CompiledReference:
     """Alice's inner loops."""
 
     def __init__(self, key: Bits, block_bits: tuple[int, int, int], public_seed: bytes) -> None:
-        frames = Frames(key.size)
+        self._frames = frames = Frames(key.size)
+        self._opening_bits = opening_bits(frames, block_bits)
         self._keys = frames.cut(key)
         self._lengths_bits = frames.lengths_bits
         self._block_bits = np.array(block_bits, dtype=np.int64)
@@ -58,6 +60,20 @@ class CompiledReference:
         scratch = np.empty(frames.words, dtype=np.uint64)
         kernels.write_orders(self._keys, orders.take, orders.turns, scratch, self._prefixes)
         scratch[:] = 0
+
+    def price_bits(self, asked: Asked, passes_max: int) -> int:
+        bits = kernels.price(
+            asked.frames,
+            asked.passes,
+            asked.counts,
+            asked.positions,
+            self._opening_bits,
+            self._frames.bits,
+            passes_max,
+        )
+        if bits < 0:
+            raise PeerMisbehaved(BEYOND[bits])
+        return int(bits)
 
     def parities(self, asked: Asked, count: int) -> bytes:
         last = int(asked.passes.max())

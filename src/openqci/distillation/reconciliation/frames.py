@@ -80,6 +80,17 @@ class Frames:
         return np.unpackbits(flat, count=self.key_bits, bitorder="little")
 
 
+def opening_bits(frames: Frames, block_bits: tuple[int, int, int]) -> Indices:
+    """Return how many parities open each block pass of each frame, shape (count, passes).
+
+    The parity of the whole frame is known after pass 0 and not disclosed again.
+    """
+    bits = np.empty((frames.count, BLOCK_PASSES), dtype=np.int64)
+    bits[:, 0] = -(-frames.lengths_bits // block_bits[0])
+    bits[:, 1:] = [-(-frames.bits // size) - 1 for size in block_bits[1:]]
+    return bits
+
+
 @dataclass(frozen=True)
 class Orders:
     """The orders of all block passes, shape (passes, 2, words); entry 0 is the identity and unused."""

@@ -20,9 +20,10 @@ from openqci.distillation.reconciliation.frames import (
     Orders,
     Words,
     batch_masks,
+    opening_bits,
 )
 from openqci.distillation.reconciliation.parity import PrefixParity
-from openqci.distillation.reconciliation.questions import Asked
+from openqci.distillation.reconciliation.questions import BEYOND, Asked
 
 Conversation = Generator[tuple[Asked, int], Bits, None]
 
@@ -89,12 +90,26 @@ class PortableReference:
     def __init__(self, key: Bits, block_bits: tuple[int, int, int], public_seed: bytes) -> None:
         self._frames = frames = Frames(key.size)
         self._block_bits, self._public_seed = block_bits, public_seed
+        self._opening_bits = opening_bits(frames, block_bits)
         self._keys = frames.cut(key)
         self._orders = _orders(frames, public_seed)
         bits = np.unpackbits(self._keys.view(np.uint8), axis=1, bitorder="little")
         for order in self._orders:
             order.take(bits)
         bits[:] = 0
+
+    def price_bits(self, asked: Asked, passes_max: int) -> int:
+        frames, passes = asked.frames, asked.passes
+        if int(frames.max()) >= self._frames.count or int(passes.max()) >= passes_max:
+            raise PeerMisbehaved(BEYOND[-1])
+        if int(asked.positions.max(initial=0)) >= self._frames.bits:
+            raise PeerMisbehaved(BEYOND[-2])
+        opens = asked.counts == 0
+        blocks, halves = opens & (passes < BLOCK_PASSES), opens & (passes >= BLOCK_PASSES)
+        if np.any((passes[halves].astype(np.int64) - BLOCK_PASSES) % SUBSETS_PER_BATCH):
+            raise PeerMisbehaved(BEYOND[-3])
+        opening = int(self._opening_bits[frames[blocks], passes[blocks]].sum())
+        return asked.positions.size + opening + SUBSETS_PER_BATCH * int(np.count_nonzero(halves))
 
     def parities(self, asked: Asked, count: int) -> bytes:
         parities: list[Bits] = []

@@ -35,6 +35,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Question)
 
 
+BEYOND = {
+    -1: "cascade question names a frame or a pass that there is not",
+    -2: "cascade position lies beyond the frame",
+    -3: "cascade opens subsets by whole batches",
+}
+"""What is wrong with a question that has no price."""
+
+
 def encoded_question(asked: Asked) -> bytes:
     parts = (asked.frames, asked.passes, asked.counts, asked.positions)
     return _encode(Question(*(part.tobytes() for part in parts)))
