@@ -24,7 +24,9 @@ from openqci.links import (
     protocol,
     protocol_ids,
 )
+from openqci.links.profiles import Pulses
 from openqci.network import load_scenario
+from openqci.quantum import expected_statistics
 
 WITH_STATION = ("mdi", "sns-tf")
 WITHOUT_STATION = [each for each in protocol_ids() if each not in WITH_STATION]
@@ -187,6 +189,44 @@ def test_drift_changes_the_error_and_not_the_gain():
     moved = link_rate(LinkCase(profile("dv-metro"), 10.0, drift_angle_rms_rad=0.1))
     assert moved.gain == pytest.approx(still.gain, rel=1e-12)
     assert moved.qber == pytest.approx(still.qber + 0.0098, abs=5e-4)
+
+
+@pytest.mark.parametrize("encoding", ["phase", "time-bin", "polarisation"])
+@pytest.mark.parametrize("drift_angle_rms_rad", [0.0, 0.25])
+@pytest.mark.parametrize("loss_db", [3.0, 25.0])
+def test_the_endless_phase_error_is_that_of_single_photons_in_the_test_basis(
+    encoding, drift_angle_rms_rad, loss_db
+):
+    """Against the expected statistics of hardly any light: ``d(e^mu E Q)/d mu`` over ``d(e^mu Q)/d mu``."""
+    shipped = hardware_of("bb84-decoy1")
+    detector = replaced(shipped.photon_receiver.detector, dark_count_probability=1e-4, dead_time_s=0.0)
+    noisy = replaced(shipped, photon_receiver=replaced(shipped.photon_receiver, detector=detector))
+    changes = {"encoding": encoding, "drift_angle_rms_rad": drift_angle_rms_rad}
+    case = LinkCase(noisy, loss_db, proof="asymptotic", **changes)
+    one = protocol("bb84-decoy1").quantum_link(case, Pulses((1e-3, 0.0), (0.5, 0.5), 0.5))
+    seen = expected_statistics(one)
+    gains = seen.detection_fractions[1] * np.exp([1e-3, 0.0])
+    errors = gains * seen.error_rates[1]
+    e1 = (errors[0] - errors[1]) / (gains[0] - gains[1])
+    found = link_rate(case).observed["phase_error_bound"]
+    assert found == pytest.approx(e1, rel=2e-3)
+    assert found > -math.expm1(-2 * drift_angle_rms_rad**2) / 2
+
+
+@pytest.mark.parametrize("protocol_id", ["bb84-decoy1", "bb84-decoy2"])
+@pytest.mark.parametrize("encoding", ["phase", "time-bin"])
+def test_an_endless_block_pays_error_correction_for_the_bits_it_sifts(protocol_id, encoding):
+    """Where the test basis loses more, the mean of both bases would pay for too few."""
+    shipped = profile("sat-rx-850")
+    rates = []
+    for efficiency in (1.0, 1.5):
+        processing = replaced(shipped.processing, error_correction_efficiency=efficiency)
+        one = replaced(shipped, processing=processing)
+        rates.append(link_rate(LinkCase(one, 10.0, None, protocol_id, "asymptotic", encoding=encoding)))
+    error = rates[0].qber
+    entropy = -error * math.log2(error) - (1 - error) * math.log2(1 - error)
+    paid_bps = rates[0].secret_key_rate_bps - rates[1].secret_key_rate_bps
+    assert paid_bps == pytest.approx(0.5 * entropy * rates[0].sifted_rate_hz, rel=1e-9)
 
 
 def test_trap_17_a_rate_without_profile_and_proof_cannot_exist():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openqci.core.detections import Z_BASIS
+from openqci.core.detections import X_BASIS, Z_BASIS
 from openqci.core.errors import ConfigurationError
 from openqci.links.forecast import expected_counts
 from openqci.links.optimise import KeyBlock, optimise_decoy
@@ -18,7 +18,12 @@ from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import DecoySource, FibreChannel, QuantumLink, Receiver, exchange, expected_statistics
 from openqci.quantum.decoy_statistics import plant_of
 from openqci.quantum.encodings import ReceiverOptics, phase_optics, polarisation_optics, timebin_optics
-from openqci.quantum.link import ExpectedStatistics
+from openqci.quantum.link import (
+    ExpectedStatistics,
+    basis_shares,
+    detector_backgrounds,
+    misalignment_errors,
+)
 
 BB84_ASYMPTOTIC = "bb84-asymptotic"
 
@@ -200,14 +205,14 @@ def asymptotic_bits_per_pulse(case: LinkCase, link: QuantumLink, expected: Expec
     intensities, probabilities = np.array(link.source.intensities), np.array(link.source.probabilities)
     vacuum, (single, single_error) = vacuum_yield(link), single_photon_yield(link)
     weights = probabilities * np.exp(-intensities)
-    gain = expected.click_probability
+    both_z = link.source.z_basis_probability * link.receiver.z_basis_probability
+    gain = expected.click_probability * float(expected.detection_fractions[Z_BASIS].sum()) / both_z
     kept = (
         float(weights.sum()) * vacuum
         + float(weights @ intensities) * single * (1 - binary_entropy(single_error))
         - case.profile.processing.error_correction_efficiency * gain * binary_entropy(expected.qber)
     )
-    live = expected.detection_rate_hz / (gain * link.source.clock_rate_hz)
-    both_z = link.source.z_basis_probability * link.receiver.z_basis_probability
+    live = expected.detection_rate_hz / (expected.click_probability * link.source.clock_rate_hz)
     return both_z * (kept * live if kept > 0 else kept)
 
 
@@ -217,16 +222,23 @@ def vacuum_yield(link: QuantumLink) -> float:
 
 
 def single_photon_yield(link: QuantumLink) -> tuple[float, float]:
-    """Return Y1 and e1: the chance that one photon is seen, and its error with double clicks at random."""
-    background, wrong = link.background, link.receiver.misalignment_error
+    """Return Y1 and e1: the chance that one photon is seen in the key basis, its error in the test basis.
+
+    The test basis stands for the phase of the key basis: its optics and the drift of the channel count, and
+    double clicks have a random bit.
+    """
     arrives = float(link.detectable_photons[0] / link.source.intensities[0])
     seen = vacuum_yield(link) * (1 - arrives) + arrives
+    in_x = arrives * float(basis_shares(link.receiver)[X_BASIS])
+    background = float(detector_backgrounds(link, link.relative_efficiency)[X_BASIS].mean())
+    wrong = misalignment_errors(link)[X_BASIS]
+    seen_in_x = background * (2 - background) * (1 - in_x) + in_x
     errors = (
-        arrives * (1 - wrong) * background / 2
-        + arrives * wrong * (1 - background / 2)
-        + (1 - arrives) * (background - background**2 / 2)
+        in_x * (1 - wrong) * background / 2
+        + in_x * wrong * (1 - background / 2)
+        + (1 - in_x) * (background - background**2 / 2)
     )
-    return seen, errors / seen if seen > 0 else 0.5
+    return seen, errors / seen_in_x if seen_in_x > 0 else 0.5
 
 
 def observed(expected: ExpectedStatistics, phase_error: float) -> dict[str, float]:
