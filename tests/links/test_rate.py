@@ -213,6 +213,20 @@ def test_the_endless_phase_error_is_that_of_single_photons_in_the_test_basis(
     assert found > -math.expm1(-2 * drift_angle_rms_rad**2) / 2
 
 
+@pytest.mark.parametrize("protocol_id", ["bbm92", "bbm92-cw", "mdi", "sns-tf"])
+def test_one_path_for_both_bases_is_the_worse_of_the_two(protocol_id):
+    """Time bins are told apart by their time, which says nothing of the interference that the phase needs."""
+    shipped = profile("sat-rx-850")
+    found = link_rate(LinkCase(shipped, 10.0, protocol=protocol_id, encoding="time-bin"))
+    worst = replaced(
+        shipped.photon_receiver, misalignment_error=0.01, optics_loss_db=1.0 + 10 * math.log10(2)
+    )
+    same = link_rate(LinkCase(replaced(shipped, photon_receiver=worst), 10.0, protocol=protocol_id))
+    assert found.gain == pytest.approx(same.gain, rel=1e-9)
+    assert found.observed == pytest.approx(same.observed, rel=1e-9)
+    assert found.secret_key_rate_bps == pytest.approx(same.secret_key_rate_bps, rel=1e-5)
+
+
 @pytest.mark.parametrize("protocol_id", ["bb84-decoy1", "bb84-decoy2"])
 @pytest.mark.parametrize("encoding", ["phase", "time-bin"])
 def test_an_endless_block_pays_error_correction_for_the_bits_it_sifts(protocol_id, encoding):

@@ -145,6 +145,13 @@ def receiver_optics(case: LinkCase) -> ReceiverOptics:
     return ENCODINGS[case.encoding]
 
 
+def even_optics(case: LinkCase) -> ReceiverOptics:
+    """Return the optics for a model that knows one path for both bases: the worse of the two."""
+    own = receiver_optics(case)
+    in_x = own.misalignment_error if own.x_misalignment_error is None else own.x_misalignment_error
+    return ReceiverOptics(own.loss_db + own.x_extra_loss_db, max(own.misalignment_error, in_x))
+
+
 def optimised_pulses(link: QuantumLink, case: LinkCase, proof_id: str) -> Pulses:
     """Return the settings of the source that give a block of this link the most key."""
     processing, pulses = case.profile.processing, None

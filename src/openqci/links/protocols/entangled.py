@@ -8,7 +8,7 @@ import numpy as np
 
 from openqci.core.errors import OutsideModel
 from openqci.links.protocols.case import ASYMPTOTIC, Arrays, LinkCase, Setting, Yield
-from openqci.links.protocols.decoy_bb84 import receiver_optics
+from openqci.links.protocols.decoy_bb84 import even_optics
 from openqci.links.protocols.search import highest
 from openqci.proofs.bounds import binary_entropy
 from openqci.proofs.entanglement import Bbm92Asymptotic, Bbm92Finite, PairCounts
@@ -125,7 +125,7 @@ class PulsedPairs:
 
     def link(self, case: LinkCase) -> PairLink:
         """Return source and ends; with the best number of pairs if that is asked for."""
-        optics, detector = receiver_optics(case), case.photon_receiver().detector
+        optics, detector = even_optics(case), case.photon_receiver().detector
         end = PairReceiver(
             case.loss_db / 2 + optics.loss_db, detector.efficiency, detector.dark_count_probability
         )
@@ -190,7 +190,7 @@ class ContinuousPairs:
 
     def link(self, case: LinkCase) -> TimedPairLink:
         """Return source and ends; with the best brightness and window if that is asked for."""
-        optics, detector = receiver_optics(case), case.photon_receiver().detector
+        optics, detector = even_optics(case), case.photon_receiver().detector
         jitter_s = max(detector.jitter_fwhm_s, JITTER_FWHM_S_MIN) * math.sqrt(2)
         end = TimedReceiver(
             case.loss_db / 2 + optics.loss_db,
@@ -223,7 +223,7 @@ def refuse_too_many_clicks(found: TimedStatistics, detections: int) -> None:
 
 def both_misaligned(case: LinkCase) -> float:
     """Return how often two misaligned receivers and a drifting fibre give unequal bits of a perfect pair."""
-    one, drift = receiver_optics(case).misalignment_error, case.drift_error()
+    one, drift = even_optics(case).misalignment_error, case.drift_error()
     both = 2 * one * (1 - one)
     return both + drift - 2 * both * drift
 
