@@ -224,7 +224,7 @@ def test_every_name_in_code_type_exists(page: Path) -> None:
     for code in CODE.findall(FENCE.sub("", page.read_text())):
         if re.fullmatch(r"openqci(\.\w+)+", code) and not code.endswith(".json"):
             assert exists(code), f"{name_of(page)} names {code}"
-        elif re.fullmatch(r"(tests|src|docs|benchmarks)/[\w./-]+(::\w+)?", code):
+        elif re.fullmatch(r"(tests|src|docs|benchmarks|tools)/[\w./-]+(::\w+)?", code):
             path, _, test = code.partition("::")
             assert (ROOT / path).exists(), f"{name_of(page)} names {code}"
             assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{name_of(page)} names {code}"
