@@ -114,6 +114,10 @@ def test_a_profile_of_ones_own(capsys, tmp_path):
         ),
         (("--loss-db", "5", "--protocol", "e91"), "unknown protocol 'e91'; expected one of bb84-decoy1"),
         (("--loss-db", "5", "--encoding", "smoke"), "encoding 'smoke'; expected one of phase, time-bin"),
+        (
+            ("--loss-db", "5", "--background-photons-hz", "nan"),
+            "background_photons_hz = nan is outside the model",
+        ),
         (("--loss-db", "5", "--drift-rad", "3"), "drift_angle_rms_rad = 3.0 is outside the model; expected"),
         (
             ("--loss-db", "5", "--protocol", "gg02-homodyne", "--profile", "dv-metro"),

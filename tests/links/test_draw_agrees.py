@@ -2,8 +2,8 @@
 
 Both start from the same :class:`LinkCase`. The rate is read from the closed form, the arrays from the
 drawing, and each test is told how often it may fail by chance: every z-test and every chi-square test here
-has a false-alarm probability of FALSE_ALARM, so that all of them together, some 130, raise one in about
-eighty thousand choices of seeds. A drawing with a wrong misalignment is found out, for every protocol.
+has a false-alarm probability of FALSE_ALARM, so that all of them together, some 150, raise one in about
+seventy thousand choices of seeds. A drawing with a wrong misalignment is found out, for every protocol.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ SETTINGS = [
     {"loss_db": 20.0, "encoding": "polarisation"},
     {"loss_db": 15.0, "optimise": True},
     {"loss_db": 30.0, "dark": 3e-6},
+    {"loss_db": 12.0, "background_photons_hz": 2e6},
 ]
 
 

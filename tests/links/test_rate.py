@@ -26,7 +26,14 @@ from openqci.links import (
 )
 from openqci.links.profiles import Pulses
 from openqci.network import load_scenario
-from openqci.quantum import expected_statistics
+from openqci.quantum import (
+    ClassicalChannel,
+    FibreSpan,
+    QuantumFilter,
+    coexistence_noise,
+    expected_statistics,
+    fibre_kind,
+)
 
 WITH_STATION = ("mdi", "sns-tf")
 WITHOUT_STATION = [each for each in protocol_ids() if each not in WITH_STATION]
@@ -241,6 +248,51 @@ def test_an_endless_block_pays_error_correction_for_the_bits_it_sifts(protocol_i
     entropy = -error * math.log2(error) - (1 - error) * math.log2(1 - error)
     paid_bps = rates[0].secret_key_rate_bps - rates[1].secret_key_rate_bps
     assert paid_bps == pytest.approx(0.5 * entropy * rates[0].sifted_rate_hz, rel=1e-9)
+
+
+@pytest.mark.parametrize("protocol_id", [each for each in protocol_ids() if not each.startswith("gg02")])
+def test_light_of_other_channels_brings_errors_and_takes_key(protocol_id):
+    lights_hz = (0.0, 1e4, 1e6, 1e8, 1e9)
+    found = [link_rate(case_of(protocol_id, 10.0, background_photons_hz=each)) for each in lights_hz]
+    errors, rates = [each.qber for each in found], [each.secret_key_rate_bps for each in found]
+    assert errors == sorted(errors) and errors[-1] > 0.2
+    assert rates == sorted(rates, reverse=True) and rates[0] > rates[1] > rates[-1] == 0
+    assert found[0] == link_rate(case_of(protocol_id, 10.0))
+
+
+def test_light_of_other_channels_is_counted_in_the_gate_alone():
+    """Photons per second times gate, optics and efficiency, by both detectors together."""
+    light_hz, shipped = 1e6, profile("dv-snspd")
+    dim, bright = (link_rate(case_of("bb84-decoy1", 20.0, background_photons_hz=b)) for b in (0.0, light_hz))
+    counted = light_hz * shipped.photon_receiver.detector.gate_width_s * shipped.photon_receiver.transmittance
+    assert bright.gain - dim.gain == pytest.approx(counted * (1 - dim.gain), rel=1e-3)
+
+
+def test_data_beside_the_key_takes_more_of_it_in_the_c_band_than_in_none():
+    """A channel at what its receiver needs, against the quantum light; 50 km; a filter of 0.1 nm."""
+    span = FibreSpan(fibre_kind("g652d-1550"), 50.0)
+    data = ClassicalChannel.of_sensitivity(1560.0, "counter", sensitivity_dbm=-28.0, loss_db=span.loss_db)
+    noise_hz = coexistence_noise([data], span, QuantumFilter(1550.0, 0.1)).total_hz
+    alone = LinkCase(profile("dv-metro"), span.loss_db, 50.0)
+    beside = dataclasses.replace(alone, background_photons_hz=noise_hz)
+    assert 1e3 < noise_hz < 1e7
+    assert 0 < link_rate(beside).secret_key_rate_bps < link_rate(alone).secret_key_rate_bps
+
+
+def test_background_that_no_model_holds_for_is_refused():
+    for protocol_id, light_hz in (
+        ("bb84-decoy1", math.nan),
+        ("mdi", -1.0),
+        ("sns-tf", 1e10),
+        ("gg02-homodyne", 1.0),
+    ):
+        with pytest.raises(OutsideModel, match="background_photons_hz"):
+            link_rate(case_of(protocol_id, 5.0, background_photons_hz=light_hz))
+    wide = hardware_of("mdi")
+    detector = replaced(wide.photon_receiver.detector, gate_width_s=1e-9)
+    wide = replaced(wide, photon_receiver=replaced(wide.photon_receiver, detector=detector))
+    with pytest.raises(OutsideModel, match=r"background_photons_hz = .* below 0.1"):
+        link_rate(LinkCase(wide, 5.0, protocol="sns-tf", background_photons_hz=1e9))
 
 
 def test_trap_17_a_rate_without_profile_and_proof_cannot_exist():

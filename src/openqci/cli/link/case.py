@@ -28,6 +28,13 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help=f"of the fibre, 0 to 10 (default {ATTENUATION_DB_PER_KM})",
     )
+    link.add_argument(
+        "--background-photons-hz",
+        type=float,
+        default=0.0,
+        metavar="HZ",
+        help="other light in the filter, of classical channels or the sky, 0 to 1e9 (default 0)",
+    )
     modules = parser.add_argument_group("the modules at its ends")
     modules.add_argument(
         "--profile",
@@ -89,6 +96,7 @@ def case_of(
         optimise=args.optimise,
         encoding=args.encoding,
         drift_angle_rms_rad=args.drift_rad,
+        background_photons_hz=args.background_photons_hz,
         detector_trust=args.detector_trust,
     )
 

@@ -15,6 +15,9 @@ from openqci.proofs.asymptotic import plob_bound
 
 LOSS_DB_MAX = 200.0
 
+BACKGROUND_PHOTONS_HZ_MAX = 1e9
+"""A photon in every gate of a module at 1 GHz: nothing can be told from that."""
+
 DETECTOR_TRUST = ("trusted", "calibrated", "untrusted")
 
 ASYMPTOTIC = "asymptotic"
@@ -51,6 +54,10 @@ class LinkCase:
         ``phase``, ``time-bin`` or ``polarisation``; empty for the profile's.
     drift_angle_rms_rad : float or None
         Overrides the drift of the profile.
+    background_photons_hz : float
+        Light of other origin inside the filter, before the optics of each receiver (or of the station), as
+        :func:`openqci.quantum.coexistence_noise` or a sky gives it. Where a model has dark counts alone, the
+        counts of this light are added to these.
     detector_trust : str
         For CV: ``trusted``, ``calibrated`` or ``untrusted``.
 
@@ -72,6 +79,7 @@ class LinkCase:
     optimise: bool = False
     encoding: str = ""
     drift_angle_rms_rad: float | None = None
+    background_photons_hz: float = 0.0
     detector_trust: str = "trusted"
 
     def __post_init__(self) -> None:
@@ -84,6 +92,7 @@ class LinkCase:
             _check("duration_s", self.duration_s, 1e-6, 1e10)
         if self.drift_angle_rms_rad is not None:
             _check("drift_angle_rms_rad", self.drift_angle_rms_rad, 0.0, 1.0)
+        _check("background_photons_hz", self.background_photons_hz, 0.0, BACKGROUND_PHOTONS_HZ_MAX)
         if self.block_sifted_bits is not None and self.duration_s is not None:
             raise ConfigurationError("give block_sifted_bits or duration_s, not both: each decides the block")
         if self.detector_trust not in DETECTOR_TRUST:
@@ -135,6 +144,7 @@ class LinkCase:
             "optimise": self.optimise,
             "encoding": bool(self.encoding),
             "drift_angle_rms_rad": self.drift_angle_rms_rad is not None,
+            "background_photons_hz": self.background_photons_hz > 0,
             "detector_trust": self.detector_trust != "trusted",
         }
 

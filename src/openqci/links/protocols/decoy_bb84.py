@@ -5,18 +5,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace as replaced
 
 from openqci.core.detections import X_BASIS, Z_BASIS
-from openqci.core.errors import ConfigurationError
+from openqci.core.errors import ConfigurationError, OutsideModel
 from openqci.links.forecast import expected_counts
 from openqci.links.optimise import KeyBlock, optimise_decoy
-from openqci.links.profiles import Pulses
+from openqci.links.profiles import DetectorFigures, Pulses
 from openqci.links.protocols.case import Arrays, LinkCase, Setting, Yield
 from openqci.links.protocols.search import highest
 from openqci.proofs import proof
 from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import DecoySource, FibreChannel, QuantumLink, Receiver, exchange, expected_statistics
 from openqci.quantum.decoy_statistics import plant_of
+from openqci.quantum.elements import transmittance
 from openqci.quantum.encodings import ReceiverOptics, phase_optics, polarisation_optics, timebin_optics
 from openqci.quantum.link import (
     ExpectedStatistics,
@@ -31,6 +33,9 @@ ENDLESS_SHARE = 1e-3
 """Of pulses and of bases that an endless block gives away to be estimated."""
 
 SIGNAL_RANGE = (0.02, 2.0)
+
+DARK_MAX = 0.1
+"""Dark counts and background light of one gate, up to which the models hold."""
 
 ENCODINGS = {
     "phase": phase_optics(basis_choice="active"),
@@ -120,7 +125,7 @@ class DecoyBB84:
         basis = pulses.z_basis_probability
         return QuantumLink(
             DecoySource(case.profile.clock_rate_hz, pulses.intensities, pulses.probabilities, basis),
-            FibreChannel(case.loss_db, misalignment_error=case.drift_error()),
+            FibreChannel(case.loss_db, case.background_photons_hz, case.drift_error()),
             Receiver(
                 loss_db=optics.loss_db,
                 detector_efficiency=detector.efficiency,
@@ -131,6 +136,7 @@ class DecoyBB84:
                 z_basis_probability=basis,
                 x_extra_loss_db=optics.x_extra_loss_db,
                 x_misalignment_error=optics.x_misalignment_error,
+                gate_width_s=min(detector.gate_width_s, 1 / case.profile.clock_rate_hz),
             ),
         )
 
@@ -150,6 +156,21 @@ def even_optics(case: LinkCase) -> ReceiverOptics:
     own = receiver_optics(case)
     in_x = own.misalignment_error if own.x_misalignment_error is None else own.x_misalignment_error
     return ReceiverOptics(own.loss_db + own.x_extra_loss_db, max(own.misalignment_error, in_x))
+
+
+def detector_in_light(case: LinkCase, detectors: int) -> DetectorFigures:
+    """Return the detector with the background light of the case, shared by so many, among its dark counts."""
+    detector = case.photon_receiver().detector
+    passed = transmittance(even_optics(case).loss_db) * detector.efficiency
+    counts = case.background_photons_hz * detector.gate_width_s * passed / detectors
+    dark = -math.expm1(math.log1p(-detector.dark_count_probability) - counts)
+    if dark > DARK_MAX:
+        raise OutsideModel(
+            "background_photons_hz",
+            case.background_photons_hz,
+            f"so little that a gate counts it with a probability below {DARK_MAX:g}",
+        )
+    return replaced(detector, dark_count_probability=dark) if counts else detector
 
 
 def optimised_pulses(link: QuantumLink, case: LinkCase, proof_id: str) -> Pulses:

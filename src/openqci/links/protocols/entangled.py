@@ -8,7 +8,7 @@ import numpy as np
 
 from openqci.core.errors import OutsideModel
 from openqci.links.protocols.case import ASYMPTOTIC, Arrays, LinkCase, Setting, Yield
-from openqci.links.protocols.decoy_bb84 import even_optics
+from openqci.links.protocols.decoy_bb84 import detector_in_light, even_optics
 from openqci.links.protocols.search import highest
 from openqci.proofs.bounds import binary_entropy
 from openqci.proofs.entanglement import Bbm92Asymptotic, Bbm92Finite, PairCounts
@@ -38,6 +38,8 @@ JITTER_FWHM_S_MIN = 1e-12
 
 CLICKS_MAX = 3e7
 """Time tags of one drawing; they take some 2 GB and half a minute."""
+
+PULSED_DETECTORS = 2
 
 PASSIVE_DETECTORS = 4
 """A receiver that chooses its basis by a splitter has four detectors open at a time."""
@@ -125,7 +127,7 @@ class PulsedPairs:
 
     def link(self, case: LinkCase) -> PairLink:
         """Return source and ends; with the best number of pairs if that is asked for."""
-        optics, detector = even_optics(case), case.photon_receiver().detector
+        optics, detector = even_optics(case), detector_in_light(case, PULSED_DETECTORS)
         end = PairReceiver(
             case.loss_db / 2 + optics.loss_db, detector.efficiency, detector.dark_count_probability
         )
@@ -190,7 +192,7 @@ class ContinuousPairs:
 
     def link(self, case: LinkCase) -> TimedPairLink:
         """Return source and ends; with the best brightness and window if that is asked for."""
-        optics, detector = even_optics(case), case.photon_receiver().detector
+        optics, detector = even_optics(case), detector_in_light(case, PASSIVE_DETECTORS)
         jitter_s = max(detector.jitter_fwhm_s, JITTER_FWHM_S_MIN) * math.sqrt(2)
         end = TimedReceiver(
             case.loss_db / 2 + optics.loss_db,

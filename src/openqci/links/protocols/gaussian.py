@@ -161,6 +161,12 @@ def refuse_what_is_for_photons(case: LinkCase) -> None:
     """Refuse options that mean nothing here, instead of ignoring them."""
     if case.encoding not in ("", "quadratures"):
         raise ConfigurationError(f"encoding {case.encoding!r}; expected none, because GG02 uses quadratures")
+    if case.background_photons_hz:
+        raise OutsideModel(
+            "background_photons_hz",
+            case.background_photons_hz,
+            "none for GG02, which sees the mode of its oscillator alone, as part of its excess noise",
+        )
     if case.drift_angle_rms_rad:
         raise OutsideModel(
             "drift_angle_rms_rad",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from openqci.links.protocols.case import Arrays, LinkCase, Yield
-from openqci.links.protocols.decoy_bb84 import even_optics
+from openqci.links.protocols.decoy_bb84 import detector_in_light, even_optics
 from openqci.links.protocols.search import highest
 from openqci.proofs import mdi, twin_field
 from openqci.quantum.elements import transmittance
@@ -27,6 +27,9 @@ Z_WINDOW_PROBABILITY = 0.9
 
 PHASE_SD_RAD = 0.2
 """What phase tracking leaves between two corrections: an assumption."""
+
+BELL_DETECTORS, PHASE_DETECTORS = 4, 2
+"""Of the station, which share the background light."""
 
 NO_KEY = "error correction takes more than single photons give"
 
@@ -75,7 +78,7 @@ class BellResults:
 
     def link(self, case: LinkCase) -> MdiLink:
         """Return the ends and the station; with the best intensity if that is asked for."""
-        optics, detector = even_optics(case), case.photon_receiver().detector
+        optics, detector = even_optics(case), detector_in_light(case, BELL_DETECTORS)
         drift, wrong = case.drift_error(), optics.misalignment_error
         station = BellStation(
             detector.efficiency * transmittance(optics.loss_db),
@@ -164,7 +167,7 @@ class TwinField:
 
     def link(self, case: LinkCase) -> TwinFieldLink:
         """Return the arms and the station; with the best settings if these are asked for."""
-        optics, detector = even_optics(case), case.photon_receiver().detector
+        optics, detector = even_optics(case), detector_in_light(case, PHASE_DETECTORS)
         drift = case.drift_angle_rms_rad
         if drift is None:
             drift = case.profile.operation.drift.angle_rms_rad if case.profile.operation.drift else 0.0
