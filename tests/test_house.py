@@ -383,3 +383,10 @@ def test_every_vendored_file_and_data_source_is_in_the_notice() -> None:
     notice = (ROOT / "NOTICE").read_text()
     for name in ("GeoNames", "TopoHub", "SNDlib", "d3-geo", "topojson-client", "world-atlas", "Inter"):
         assert name in notice
+
+
+def test_every_line_of_the_checklist_of_distillation_has_its_test() -> None:
+    """Twenty lines, twenty tests by number, somewhere under tests/distillation."""
+    text = "".join(path.read_text() for path in (ROOT / "tests" / "distillation").rglob("test_*.py"))
+    found = {int(number) for number in re.findall(r"def test_checklist_(\d\d)_", text)}
+    assert found == set(range(1, 21))

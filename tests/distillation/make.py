@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import msgspec
 import numpy as np
 
 from openqci.core.detections import DetectionRecord, EmissionRecord
@@ -14,8 +15,13 @@ from openqci.distillation import (
     AliceDistillation,
     BlockName,
     BobDistillation,
+    Direction,
+    DistillationAborted,
     DistillationSettings,
+    KeyDistilled,
+    converse,
 )
+from openqci.distillation.messages import AnyMessage, decode_body, decode_envelope
 
 SETTINGS = DistillationSettings(
     proof_id="rusca-2018",
@@ -72,3 +78,38 @@ def ends(
         AliceDistillation(emissions, settings, block, authentication_key(), entropy(f"{seed} alice")),
         BobDistillation(detections, settings, block, authentication_key(), entropy(f"{seed} bob")),
     )
+
+
+class Transcript:
+    """A line that delivers everything and keeps it."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Direction, AnyMessage]] = []
+
+    def __call__(self, direction: Direction, message: bytes) -> Iterable[bytes]:
+        self.said.append((direction, decode_body(decode_envelope(message).body)))
+        return (message,)
+
+    def names(self) -> list[str]:
+        return [type(message).__name__ for _, message in self.said]
+
+
+def distil(
+    detections: int = 40_000, qber: float = 0.005, seed: int = 1, extra: float = 0.0, **changes: object
+) -> tuple[KeyDistilled | DistillationAborted, KeyDistilled | DistillationAborted, Transcript]:
+    transcript = Transcript()
+    agreed = msgspec.structs.replace(SETTINGS, **changes)
+    alice, bob = ends(*records(detections, qber, seed, extra=extra), agreed)
+    return *converse(alice, bob, line=transcript), transcript
+
+
+def same_key_or_none(a: KeyDistilled | DistillationAborted, b: KeyDistilled | DistillationAborted) -> bool:
+    """Return whether there is a key; fail unless both ends agree on that and on its bytes."""
+    assert type(a) is type(b)
+    assert a.report.balances() and b.report.balances()
+    if isinstance(a, KeyDistilled) and isinstance(b, KeyDistilled):
+        assert a.key.key.reveal() == b.key.key.reveal()
+        assert 8 * len(a.key.key) == a.report.secret_bits == b.report.secret_bits > 0
+        return True
+    assert a.report.secret_bits == b.report.secret_bits == 0
+    return False

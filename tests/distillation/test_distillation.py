@@ -28,50 +28,21 @@ from openqci.distillation import (
 )
 from openqci.distillation.messages import (
     Answer,
-    AnyMessage,
     Question,
     ReconciliationPlan,
-    decode_body,
-    decode_envelope,
 )
 from openqci.distillation.reconciliation.frames import BLOCK_PASSES
 from openqci.proofs import DecoyCounts, proof
-from tests.distillation.make import BLOCK, SETTINGS, authentication_key, ends, entropy, records
-
-
-class Transcript:
-    """A line that delivers everything and keeps it."""
-
-    def __init__(self) -> None:
-        self.said: list[tuple[Direction, AnyMessage]] = []
-
-    def __call__(self, direction: Direction, message: bytes) -> Iterable[bytes]:
-        self.said.append((direction, decode_body(decode_envelope(message).body)))
-        return (message,)
-
-    def names(self) -> list[str]:
-        return [type(message).__name__ for _, message in self.said]
-
-
-def distil(
-    detections: int = 40_000, qber: float = 0.005, seed: int = 1, extra: float = 0.0, **changes: object
-) -> tuple[KeyDistilled | DistillationAborted, KeyDistilled | DistillationAborted, Transcript]:
-    transcript = Transcript()
-    agreed = msgspec.structs.replace(SETTINGS, **changes)
-    alice, bob = ends(*records(detections, qber, seed, extra=extra), agreed)
-    return *converse(alice, bob, line=transcript), transcript
-
-
-def same_key_or_none(a: KeyDistilled | DistillationAborted, b: KeyDistilled | DistillationAborted) -> bool:
-    """Return whether there is a key; fail unless both ends agree on that and on its bytes."""
-    assert type(a) is type(b)
-    assert a.report.balances() and b.report.balances()
-    if isinstance(a, KeyDistilled) and isinstance(b, KeyDistilled):
-        assert a.key.key.reveal() == b.key.key.reveal()
-        assert 8 * len(a.key.key) == a.report.secret_bits == b.report.secret_bits > 0
-        return True
-    assert a.report.secret_bits == b.report.secret_bits == 0
-    return False
+from tests.distillation.make import (
+    BLOCK,
+    SETTINGS,
+    authentication_key,
+    distil,
+    ends,
+    entropy,
+    records,
+    same_key_or_none,
+)
 
 
 def test_both_ends_hold_the_same_key() -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from openqci.core.errors import PeerMisbehaved, invariant
 from openqci.core.keys import SecretBytes, SecretKey
 from openqci.distillation.channel import AuthenticatedChannel, Direction
-from openqci.distillation.estimation import PublicCounts, key_length, secret_bits
+from openqci.distillation.estimation import PublicCounts, epsilon_by_stage, key_length, secret_bits
 from openqci.distillation.events import AbortReason, DistillationAborted, KeyDistilled
 from openqci.distillation.leak import LeakLedger, LeakStage, error_count_bits, error_pattern_bits
 from openqci.distillation.messages import (
@@ -217,9 +217,11 @@ class DistillationEnd:
         """Return the length of the key; Stop if a threshold is broken or there is none."""
         self._check_qber(self._counts.qber, "key")
         self._length = key_length(self._settings, self._counts, self._ledger)
-        bits = secret_bits(self._length, self._sifted_bits)
+        bits = secret_bits(self._settings, self._length, self._sifted_bits)
         if bits == 0:
-            raise Stop(AbortReason.NO_KEY_LEFT, f"{self._settings.proof_id} gives no key for these counts")
+            fixed = self._settings.secret_bits_fixed
+            wanted = "no key" if fixed is None else f"{self._length.length_bits} bits of the fixed {fixed}"
+            raise Stop(AbortReason.NO_KEY_LEFT, f"{self._settings.proof_id} gives {wanted} for these counts")
         return bits
 
     def _check_qber(self, qber: float, basis: str) -> None:
@@ -305,9 +307,8 @@ class DistillationEnd:
             phase_error=length.phase_error if length else 0.5,
             single_photon_bits=length.single_photon_bits if length else 0.0,
             vacuum_bits=length.vacuum_bits if length else 0.0,
-            epsilon_sec=self._settings.epsilon_sec,
-            epsilon_cor=self._settings.epsilon_cor,
-            epsilon_authentication=self._channel.epsilon,
+            length_rule=self._settings.length_rule,
+            epsilon_by_stage=epsilon_by_stage(self._settings, self._channel.epsilon),
             authentication_bytes_used=self._channel.key_bytes_used,
             rounds=self._rounds,
             **self._traffic,

@@ -66,6 +66,27 @@ def key_length(settings: DistillationSettings, counts: PublicCounts, ledger: Lea
     )
 
 
-def secret_bits(length: KeyLength, sifted_bits: int) -> int:
-    """Return the key length in whole bytes, never more than there are sifted bits."""
-    return min(length.length_bits, sifted_bits) // 8 * 8
+def secret_bits(settings: DistillationSettings, length: KeyLength, sifted_bits: int) -> int:
+    """Return the key length in whole bytes, never more than there are sifted bits; 0 for no key.
+
+    With a fixed length, that one or none.
+    """
+    allowed = min(length.length_bits, sifted_bits) // 8 * 8
+    if settings.secret_bits_fixed is None:
+        return allowed
+    return settings.secret_bits_fixed if settings.secret_bits_fixed <= allowed else 0
+
+
+def epsilon_by_stage(settings: DistillationSettings, authentication: float) -> dict[str, float]:
+    """Return what each stage adds to a key's epsilon; the sum is what the key may claim.
+
+    ``amplification`` and ``estimation`` (bounds on counts, and smoothing) share ``epsilon_sec`` as the proof
+    cuts it; ``verification`` is ``epsilon_cor``; ``authentication`` the forgery bound of the tags so far.
+    """
+    part = settings.epsilon_sec / proof(settings.proof_id).failure_terms
+    return {
+        "estimation": settings.epsilon_sec - part,
+        "amplification": part,
+        "verification": settings.epsilon_cor,
+        "authentication": authentication,
+    }

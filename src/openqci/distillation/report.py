@@ -35,9 +35,8 @@ class BlockReport(msgspec.Struct, frozen=True, kw_only=True):
     phase_error: float
     single_photon_bits: float
     vacuum_bits: float
-    epsilon_sec: float
-    epsilon_cor: float
-    epsilon_authentication: float
+    length_rule: str
+    epsilon_by_stage: dict[str, float]
     authentication_bytes_used: int
     rounds: int
     messages_sent: int
@@ -47,8 +46,8 @@ class BlockReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def epsilon(self) -> float:
-        """Secrecy, correctness and authentication together: the union bound of this block."""
-        return self.epsilon_sec + self.epsilon_cor + self.epsilon_authentication
+        """All stages together: the union bound of this block."""
+        return sum(self.epsilon_by_stage.values())
 
     def balances(self) -> bool:
         """Return whether bits in = bits out + disclosed + discarded."""

@@ -51,6 +51,10 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
         basis of this block. It changes the bits disclosed, never whether the account is right.
     accounting : str
         Rule of :mod:`openqci.distillation.leak`.
+    secret_bits_fixed : int or None
+        A fixed-length protocol: a block gives exactly so many bits, a multiple of 8, or none if the proof
+        allows fewer for its counts. That is what the proofs of ``openqci.proofs`` are printed for. None
+        takes what the proof allows for the observed counts, which asks for a proof of variable length.
     reply_timeout_s, confirmation_retry_s : float
         How long an end waits for its peer; after how long Bob repeats an unanswered confirmation.
     """
@@ -63,6 +67,7 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
     qber_max: float = 0.08
     qber_expected: float | None = None
     accounting: AccountingRule = "alice-parities-v1"
+    secret_bits_fixed: int | None = None
     reply_timeout_s: float = 30.0
     confirmation_retry_s: float = 2.0
     confirmation_tries_max: int = 5
@@ -72,6 +77,11 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
         if faults:
             raise ConfigurationError(*faults)
         proof(self.proof_id)
+
+    @property
+    def length_rule(self) -> str:
+        """``fixed``, or ``observed`` where the length follows the counts."""
+        return "observed" if self.secret_bits_fixed is None else "fixed"
 
     def _faults(self) -> list[str]:
         faults = []
@@ -87,6 +97,9 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
             faults.append(f"epsilon_sec: expected above 0 and below 1, got {self.epsilon_sec}")
         if not EPSILON_COR_MIN <= self.epsilon_cor < 1:
             faults.append(f"epsilon_cor: expected {EPSILON_COR_MIN:.1e} to below 1, got {self.epsilon_cor}")
+        fixed = self.secret_bits_fixed
+        if fixed is not None and (fixed <= 0 or fixed % 8):
+            faults.append(f"secret_bits_fixed: expected a multiple of 8 above 0, got {fixed}")
         if min(self.reply_timeout_s, self.confirmation_retry_s, self.confirmation_tries_max) <= 0:
             faults.append("reply_timeout_s, confirmation_retry_s, confirmation_tries_max: expected above 0")
         return faults

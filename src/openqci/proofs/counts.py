@@ -188,6 +188,11 @@ class FiniteKeyProof(Protocol):
     def intensities(self) -> int:
         """How many intensities the proof is for, signal and decoys."""
 
+    @property
+    def failure_terms(self) -> int:
+        """Into how many equal parts ``epsilon_sec`` is cut: one each for privacy amplification, every
+        bound on counts and every step of smoothing."""
+
     def secret_length_bits(
         self, counts: DecoyCounts, leak_bits: float, epsilon_sec: float, epsilon_cor: float
     ) -> KeyLength:
