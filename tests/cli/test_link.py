@@ -93,7 +93,8 @@ def test_a_profile_of_ones_own(capsys, tmp_path):
     file.write_text(own)
     found = json.loads(told(capsys, "rate", "--profile", f"{file}#mine", "--loss-db", "10", "--json"))
     assert found["profile"] == "mine"
-    assert "expected one of" in refused(capsys, "rate", "--profile", str(file), "--loss-db", "10")
+    said = refused(capsys, "rate", "--profile", str(file), "--loss-db", "10")
+    assert f"holds 8 profiles; expected {file}# and one of mine, dv-long" in said
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,7 @@ def test_a_profile_of_ones_own(capsys, tmp_path):
             ("--loss-db", "201"),
             "loss_db = 201.0 is outside the model; expected a finite number from 0 to 200",
         ),
+        (("--length-km", "2000"), "--length-km 2000 at 0.2 dB/km loses 400 dB; expected at most 200 dB"),
         (("--loss-db", "5", "--block-bits", "0"), "block_sifted_bits = 0.0 is outside the model; expected"),
         (("--loss-db", "5", "--duration-s", "-1"), "duration_s = -1.0 is outside the model; expected"),
         (("--loss-db", "5", "--profile", "dv-mterò"), "unknown profile 'dv-mterò'; expected one of dv-metro"),
@@ -206,6 +208,10 @@ def test_an_unwritten_file_leaves_nothing_and_an_old_one_stays(capsys, tmp_path,
         assert "cannot be written" in refused(capsys, "rate", "--sweep", "loss-db=0:5:5", "--plot", svg)
     assert os.listdir(tmp_path) == ["drawn.npz"]
     assert file.stat().st_mode & 0o777 == 0o666 & ~umask()
+    link = tmp_path / "link.npz"
+    link.symlink_to(file)
+    told(capsys, *words[:-3], "2", "--out", str(link))
+    assert link.is_symlink() and file.read_bytes() != before
 
 
 def umask() -> int:

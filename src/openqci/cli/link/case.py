@@ -9,6 +9,7 @@ from openqci.links import LinkCase, Profile, profile, profile_ids, protocol_ids,
 
 ATTENUATION_DB_PER_KM = 0.2
 LENGTH_KM_MAX = 50_000.0
+LOSS_DB_MAX = 200.0
 DEFAULT_PROFILE, DEFAULT_COHERENT_PROFILE = "dv-metro", "cv-metro"
 
 
@@ -108,7 +109,14 @@ def fibre_loss_db(attenuation: float | None, length_km: float | None, loss_db: f
             f"--attenuation-db-per-km = {attenuation!r}; expected a number from 0 to 10 dB/km"
         )
     if loss_db is None:
-        return (ATTENUATION_DB_PER_KM if attenuation is None else attenuation) * (length_km or 0.0)
+        per_km = ATTENUATION_DB_PER_KM if attenuation is None else attenuation
+        fibre_db = per_km * (length_km or 0.0)
+        if fibre_db > LOSS_DB_MAX:
+            raise ConfigurationError(
+                f"--length-km {length_km:g} at {per_km:g} dB/km loses {fibre_db:g} dB; "
+                f"expected at most {LOSS_DB_MAX:g} dB"
+            )
+        return fibre_db
     if attenuation is not None:
         raise ConfigurationError(
             "--attenuation-db-per-km says nothing where the loss is given; expected it with a length alone"
@@ -131,6 +139,6 @@ def profile_of(name: str, protocol_id: str) -> Profile:
     if not profile_id and len(found) == 1:
         return next(iter(found.values()))
     if profile_id not in found:
-        known = ", ".join(f"{file}#{each}" for each in found)
-        raise ConfigurationError(f"{file} has no profile {profile_id!r}; expected one of {known}")
+        problem = f"has no profile {profile_id!r}" if profile_id else f"holds {len(found)} profiles"
+        raise ConfigurationError(f"{file} {problem}; expected {file}# and one of {', '.join(found)}")
     return found[profile_id]

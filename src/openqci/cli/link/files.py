@@ -28,6 +28,7 @@ def written_whole(file: Path) -> Iterator[BinaryIO]:
     ConfigurationError
         If it cannot be written; known before anything is written.
     """
+    file = file.resolve()  # a link to a file stays one
     try:
         if file.is_dir():
             raise IsADirectoryError(None, "Is a directory")
