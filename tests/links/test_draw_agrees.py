@@ -148,7 +148,7 @@ def test_dead_time_of_both_ends_is_never_taken_for_less_than_it_is(loss_db):
     case = with_dead_time(case_of("bbm92-cw", loss_db=loss_db), 3e-8)
     drawn = drawn_of("bbm92-cw", case, 5)
     more = off_by("bbm92-cw", case, drawn)
-    after_pairs = 3e-8 * protocol("bbm92-cw").link(case).brightness_hz * link_rate(case).gain * 1.5
+    after_pairs = 3e-8 * link_rate(case).settings["brightness_hz"] * link_rate(case).gain * 1.5
     assert -SIGMAS < more < SIGMAS + after_pairs * math.sqrt(len(drawn["alice_bit"]))
 
 

@@ -145,6 +145,18 @@ def test_settings_that_were_optimised_are_never_worse(protocol_id):
     assert best.secret_key_rate_bps >= plain.secret_key_rate_bps * (1 - 1e-3)
 
 
+@pytest.mark.parametrize("protocol_id", ["bbm92", "bbm92-cw"])
+@pytest.mark.parametrize("profile_id", ["dv-metro", "sat-rx-850"])
+@pytest.mark.parametrize("loss_db", [0.0, 15.0])
+@pytest.mark.parametrize("block", [{}, {"block_sifted_bits": 1e4}, {"duration_s": 10.0}], ids=str)
+def test_pairs_are_optimised_for_the_block_and_not_for_an_endless_one(
+    protocol_id, profile_id, loss_db, block
+):
+    case = LinkCase(profile(profile_id), loss_db, protocol=protocol_id, **block)
+    plain, best = (link_rate(dataclasses.replace(case, optimise=each)) for each in (False, True))
+    assert best.secret_key_rate_bps >= plain.secret_key_rate_bps
+
+
 @pytest.mark.parametrize("protocol_id", protocol_ids())
 @pytest.mark.parametrize("loss_db", [0.0, 3.0, 199.0])
 def test_limits_are_answered_and_never_raise(protocol_id, loss_db):

@@ -11,7 +11,7 @@ from openqci.links.protocols.case import ASYMPTOTIC, Arrays, LinkCase, Setting, 
 from openqci.links.protocols.decoy_bb84 import detector_in_light, even_optics
 from openqci.links.protocols.search import highest
 from openqci.proofs.bounds import binary_entropy
-from openqci.proofs.entanglement import Bbm92Asymptotic, Bbm92Finite, PairCounts
+from openqci.proofs.entanglement import Bbm92Asymptotic, Bbm92Finite, PairCounts, PairKey
 from openqci.quantum.bbm92 import (
     PairLink,
     PairReceiver,
@@ -57,22 +57,28 @@ class Coincidences:
     settings: dict[str, Setting]
 
 
-def pair_yield(case: LinkCase, proof_id: str, seen: Coincidences) -> Yield:
-    """Return the key of one block of coincidences."""
-    processing, chosen = case.profile.processing, PROOFS[proof_id]
+def block_key(case: LinkCase, proof_id: str, seen: Coincidences) -> tuple[float, PairKey]:
+    """Return the key-basis bits of one block of coincidences, and its key."""
+    processing = case.profile.processing
     key_share, test_share = Z_BASIS_PROBABILITY**2, (1 - Z_BASIS_PROBABILITY) ** 2
-    sifted_rate_hz = seen.rate_hz * key_share
-    key_bits = case.block_bits if case.duration_s is None else case.duration_s * sifted_rate_hz
+    key_bits = case.block_bits if case.duration_s is None else case.duration_s * seen.rate_hz * key_share
     test_bits = key_bits * test_share / key_share
     counts = PairCounts(key_bits, key_bits * seen.qber, test_bits, test_bits * seen.qber)
     leak_bits = processing.error_correction_efficiency * key_bits * binary_entropy(seen.qber)
-    found = chosen.secret_length(counts, leak_bits, processing.epsilon_sec, processing.epsilon_cor)
+    found = PROOFS[proof_id].secret_length(counts, leak_bits, processing.epsilon_sec, processing.epsilon_cor)
+    return key_bits, found
+
+
+def pair_yield(case: LinkCase, proof_id: str, seen: Coincidences) -> Yield:
+    """Return the key of one block of coincidences."""
+    key_bits, found = block_key(case, proof_id, seen)
+    sifted_rate_hz = seen.rate_hz * Z_BASIS_PROBABILITY**2
     endless = ASYMPTOTIC in proof_id
     share = max(0.0, float(found.unclipped_bits if endless else found.length_bits)) / max(key_bits, 1e-300)
     duration_s = key_bits / sifted_rate_hz if sifted_rate_hz > 0 else math.inf
     return Yield(
         proof_id=proof_id,
-        reference=chosen.reference,
+        reference=PROOFS[proof_id].reference,
         gain=seen.per_emission,
         qber=seen.qber,
         sifted_rate_hz=sifted_rate_hz,
@@ -97,7 +103,7 @@ class PulsedPairs:
 
     def rate(self, case: LinkCase, proof_id: str) -> Yield:
         """Return the key of a block; a pulse counts as one emission."""
-        return pair_yield(case, proof_id, self.coincidences(case, self.link(case)))
+        return pair_yield(case, proof_id, self.coincidences(case, self.link(case, proof_id)))
 
     def coincidences(self, case: LinkCase, link: PairLink) -> Coincidences:
         """Return what is seen, with the dead time of both ends."""
@@ -116,7 +122,7 @@ class PulsedPairs:
 
     def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
         """Return both ends' record of coincidences; dead time is not drawn."""
-        record = pair_exchange(self.link(case), detections, rng)
+        record = pair_exchange(self.link(case, self.proof_ids[0]), detections, rng)
         return {
             "slot": record.slots,
             "alice_basis": record.alice_bases,
@@ -125,8 +131,8 @@ class PulsedPairs:
             "bob_bit": record.bob_bits,
         }
 
-    def link(self, case: LinkCase) -> PairLink:
-        """Return source and ends; with the best number of pairs if that is asked for."""
+    def link(self, case: LinkCase, proof_id: str) -> PairLink:
+        """Return source and ends; with the number of pairs that is best for a proof if that is asked for."""
         optics, detector = even_optics(case), detector_in_light(case, PULSED_DETECTORS)
         end = PairReceiver(
             case.loss_db / 2 + optics.loss_db, detector.efficiency, detector.dark_count_probability
@@ -140,7 +146,7 @@ class PulsedPairs:
             return replace(link, source=replace(source, mean_pairs=mean_pairs))
 
         def height(mean_pairs: float) -> float:
-            return key_per_second(case, self.coincidences(case, with_pairs(mean_pairs)))
+            return key_per_second(case, proof_id, self.coincidences(case, with_pairs(mean_pairs)))
 
         return with_pairs(*highest(height, (MEAN_PAIRS_RANGE,)))
 
@@ -155,9 +161,12 @@ class ContinuousPairs:
 
     def rate(self, case: LinkCase, proof_id: str) -> Yield:
         """Return the key of a block."""
-        link = self.link(case)
+        return pair_yield(case, proof_id, self.coincidences(self.link(case, proof_id)))
+
+    def coincidences(self, link: TimedPairLink) -> Coincidences:
+        """Return what is seen, with the dead time of both ends."""
         found = cw_statistics(link)
-        seen = Coincidences(
+        return Coincidences(
             rate_hz=found.coincidence_rate_hz,
             qber=found.qber,
             per_emission=found.coincidence_rate_hz / link.brightness_hz,
@@ -174,11 +183,10 @@ class ContinuousPairs:
                 "polarisation_error": link.polarisation_error,
             },
         )
-        return pair_yield(case, proof_id, seen)
 
     def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
         """Return both ends' time tags of coincidences, with basis and bit."""
-        link = self.link(case)
+        link = self.link(case, self.proof_ids[0])
         refuse_too_many_clicks(cw_statistics(link), detections)
         record = timed_exchange(link, detections, rng)
         return {
@@ -190,8 +198,8 @@ class ContinuousPairs:
             "bob_bit": record.bob_bits,
         }
 
-    def link(self, case: LinkCase) -> TimedPairLink:
-        """Return source and ends; with the best brightness and window if that is asked for."""
+    def link(self, case: LinkCase, proof_id: str) -> TimedPairLink:
+        """Return source and ends; with the brightness and window best for a proof if that is asked for."""
         optics, detector = even_optics(case), detector_in_light(case, PASSIVE_DETECTORS)
         jitter_s = max(detector.jitter_fwhm_s, JITTER_FWHM_S_MIN) * math.sqrt(2)
         end = TimedReceiver(
@@ -205,7 +213,20 @@ class ContinuousPairs:
         )
         if not case.optimise:
             return link
-        return best_brightness_and_window(link, case.profile.processing.error_correction_efficiency)
+        endless = best_brightness_and_window(link, case.profile.processing.error_correction_efficiency)
+        if ASYMPTOTIC in proof_id:
+            return endless
+
+        def with_settings(brightness_hz: float, window_s: float) -> TimedPairLink:
+            return replace(link, brightness_hz=brightness_hz, window_s=window_s)
+
+        def height(tried: TimedPairLink) -> float:
+            return key_per_second(case, proof_id, self.coincidences(tried))
+
+        # A small block wants fewer errors than an endless one, so less light than gives the most there.
+        dimmer = (endless.brightness_hz / 1e3, endless.brightness_hz), (jitter_s / 4, jitter_s * 4)
+        found = highest(lambda *settings: height(with_settings(*settings)), dimmer)
+        return max(link, endless, with_settings(*found), key=height)
 
 
 def refuse_too_many_clicks(found: TimedStatistics, detections: int) -> None:
@@ -237,7 +258,9 @@ def live_fraction(end: PairReceiver, mean_pairs: float, dead_slots: float) -> fl
     return 1 / (1 + clicks * dead_slots)
 
 
-def key_per_second(case: LinkCase, seen: Coincidences) -> float:
-    """Return what an optimiser climbs: asymptotic key per second, not cut off at zero."""
-    efficiency = case.profile.processing.error_correction_efficiency
-    return seen.rate_hz * (1 - (1 + efficiency) * binary_entropy(seen.qber))
+def key_per_second(case: LinkCase, proof_id: str, seen: Coincidences) -> float:
+    """Return what an optimiser climbs: key per second, and where there is none the lack of it per bit."""
+    key_bits, found = block_key(case, proof_id, seen)
+    tags = 0 if ASYMPTOTIC in proof_id else case.profile.processing.authentication_bits
+    share = (float(found.unclipped_bits) - tags) / max(key_bits, 1e-300)
+    return share * seen.rate_hz if share > 0 else share
