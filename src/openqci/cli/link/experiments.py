@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -66,19 +67,28 @@ def reason(row: Experiment) -> str:
 
 
 def as_text(compared: list[Comparison], left_out: list[Experiment]) -> str:
-    """Return the comparisons as a table, each with its inputs apart."""
-    lines = [f"{'experiment, figure':<58}{'published':>12}{'model':>12}{'ratio':>8}  must be"]
-    for each in compared:
-        name = f"{each.experiment}, {each.metric}"
-        ratio = f"{each.modelled / each.published:.3g}" if each.published else ""
-        verdict = "" if each.agrees else "  DISAGREES"
-        figures = f"{each.published:>12.4g}{each.modelled:>12.4g}{ratio:>8}"
-        lines.append(f"{name:<58}{figures}  {each.must}{verdict}")
-        for known in ("pinned", "remembered", "assumed", "fitted"):
-            inputs = ", ".join(f"{key} = {value}" for key, value in getattr(each, known).items())
-            if inputs:
-                lines.append(f"    {known}: {inputs}")
+    """Return the comparisons as a table, those of an experiment under its name, each set of inputs once."""
+    lines = [f"{'experiment, figure':<64}{'published':>11}{'model':>11}{'ratio':>10}  must be"]
+    for experiment, of_one in groupby(compared, lambda each: each.experiment):
+        figures = list(of_one)
+        lines.append(f"{experiment} ({figures[0].kind}): {figures[0].reference}")
+        for place, each in enumerate(figures):
+            ratio = f"{each.modelled / each.published:.3g}" if each.published else ""
+            verdict = "" if each.agrees else "  DISAGREES"
+            numbers = f"{each.published:>11.4g}{each.modelled:>11.4g}{ratio:>10}"
+            lines.append(f"  {each.metric:<62}{numbers}  {each.must}{verdict}")
+            if place + 1 == len(figures) or inputs_of(each) != inputs_of(figures[place + 1]):
+                lines += [f"      {known}: {inputs}" for known, inputs in inputs_of(each).items() if inputs]
     disagreeing = sum(not each.agrees for each in compared)
     lines.append(f"{len(compared)} figures compared, {disagreeing} disagree")
-    lines.append("not compared: " + "; ".join(f"{row.experiment_id} ({reason(row)})" for row in left_out))
+    lines.append("not compared:")
+    lines += [f"  {row.experiment_id}: {reason(row)}" for row in left_out]
     return "\n".join(lines)
+
+
+def inputs_of(compared: Comparison) -> dict[str, str]:
+    """Return the inputs of one comparison as words, by how they are known."""
+    return {
+        known: ", ".join(f"{name} = {value}" for name, value in getattr(compared, known).items())
+        for known in ("pinned", "remembered", "assumed", "fitted")
+    }

@@ -2,7 +2,7 @@
 
 :func:`compare` runs what a row asks for. Rows of kind ``none`` and ``schema`` (networks, plans, experiments
 whose inputs were not published) are listed and not compared. Inputs are told apart as published (*pinned*),
-from memory, *assumed* by us, and *fitted* to that very experiment; of the last there are none.
+from memory, *assumed* by us, and *fitted* to that very experiment; of the last there are three in all.
 
 >>> rows = {row.experiment_id: row for row in shipped_experiments()}
 >>> [found.agrees for found in compare(rows["liu2023_1002km"])]

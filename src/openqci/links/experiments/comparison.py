@@ -50,8 +50,8 @@ def within(
     relative: float = 0.0,
     absolute: float = 0.0,
     uses: Sequence[str],
-    assumed: Mapping[str, float | str] | None = None,
-    fitted: Mapping[str, float | str] | None = None,
+    assumed: Mapping[str, float | str | list[float]] | None = None,
+    fitted: Mapping[str, float | str | list[float]] | None = None,
 ) -> Comparison:
     """Compare a row of kind ``reproduce``: the model lands within a tolerance around the published figure."""
     allowed = absolute or relative * abs(published)
@@ -69,7 +69,7 @@ def not_below(
     *,
     slack: float = 0.0,
     uses: Sequence[str],
-    assumed: Mapping[str, float | str] | None = None,
+    assumed: Mapping[str, float | str | list[float]] | None = None,
 ) -> Comparison:
     """Compare a row of kind ``upper``: a model that leaves losses out may not lie below the measurement."""
     words = "not below" if not slack else f"not below by more than {100 * slack:g} %"
@@ -85,7 +85,7 @@ def not_above(
     published: float,
     *,
     uses: Sequence[str],
-    assumed: Mapping[str, float | str] | None = None,
+    assumed: Mapping[str, float | str | list[float]] | None = None,
 ) -> Comparison:
     """Compare a row of kind ``bound``: a stricter proof may not exceed what was published."""
     return compared(row, metric, modelled, published, "not above", modelled <= published, uses, assumed, None)
@@ -99,8 +99,8 @@ def compared(
     must: str,
     agrees: bool,
     uses: Sequence[str],
-    assumed: Mapping[str, float | str] | None = None,
-    fitted: Mapping[str, float | str] | None = None,
+    assumed: Mapping[str, float | str | list[float]] | None = None,
+    fitted: Mapping[str, float | str | list[float]] | None = None,
 ) -> Comparison:
     """Return a comparison; ``uses`` names the inputs of the row that the model took."""
     used = {name: row.inputs[name] for name in uses}

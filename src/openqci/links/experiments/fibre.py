@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace as replaced
 
-from openqci.links.experiments.comparison import Comparison, compared, not_above, not_below, within
+from openqci.links.experiments.comparison import Comparison, Known, compared, not_above, not_below, within
 from openqci.links.experiments.rows import Experiment
 from openqci.links.profiles import profile
 from openqci.links.protocols import LinkCase, LinkRate
@@ -135,7 +135,7 @@ def t12_bounds(row: Experiment) -> list[Comparison]:
 def ideal_detectors(row: Experiment) -> list[Comparison]:
     """Compare record rates with one-decoy key without dead time or saturation, which must be more."""
     clock_rate_hz = row.figure("clock")
-    assumed: dict[str, float | str] = {"profile": "dv-snspd without dead time, at the experiment's clock"}
+    assumed: Known = {"profile": "dv-snspd without dead time, at the experiment's clock"}
     if "loss_dB" in row.inputs:
         losses_db, used = row.figures("loss_dB"), ["clock", "loss_dB"]
         published = row.results_of("skr")
@@ -210,7 +210,7 @@ def device_profile(row: Experiment) -> list[Comparison]:
         name, loss_db = str(row.inputs.get("profile", "dv-metro")), row.figure("loss_db")
         assumed = Installation(name, loss_db)
     found = link_rate(case_of(assumed))
-    told: dict[str, float | str] = {
+    told: Known = {
         "profile": assumed.profile_id,
         "proof": found.proof,
         "loss_db": assumed.loss_db,
@@ -221,11 +221,11 @@ def device_profile(row: Experiment) -> list[Comparison]:
     return [compared_with_profile(row, metric, found, told) for metric in metrics]
 
 
-def compared_with_profile(
-    row: Experiment, metric: str, found: LinkRate, assumed: dict[str, float | str]
-) -> Comparison:
+def compared_with_profile(row: Experiment, metric: str, found: LinkRate, assumed: Known) -> Comparison:
     published = row.result(metric)
-    uses = [name for name in ("km", "loss_dB_min", "loss_dB_first", "loss_db") if name in row.inputs]
+    uses = [
+        name for name in ("km", "km_total", "loss_dB_min", "loss_dB_first", "loss_db") if name in row.inputs
+    ]
     if metric.startswith("qber"):
         return within(
             row,

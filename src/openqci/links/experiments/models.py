@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from openqci.core.errors import ConfigurationError
-from openqci.links.experiments import fibre
+from openqci.links.experiments import coexistence, continuous, decoy, detection, downlinks, fibre, stations
 from openqci.links.experiments.comparison import Comparison
 from openqci.links.experiments.rows import Experiment
 
@@ -18,6 +18,17 @@ _MODELS: dict[str, Callable[[Experiment], list[Comparison]]] = {
     "device_profile": fibre.device_profile,
     "bb84_single_photon": fibre.single_photon_source,
     "plob": fibre.repeaterless_bound,
+    "lim2014_two_decoy": decoy.lim2014_two_decoy,
+    "freerunning_apd_deadtime_qber": detection.freerunning_apd_deadtime_qber,
+    "click_qber": detection.click_qber,
+    "raman_coexistence": coexistence.raman_coexistence,
+    "gg02_homodyne_trusted": continuous.gg02_homodyne_trusted,
+    "gg02_finite_leverrier": continuous.gg02_finite_leverrier,
+    "gg02_homodyne_trusted_wang_noise": continuous.gg02_homodyne_trusted_wang_noise,
+    "tf_vs_plob": stations.tf_vs_plob,
+    "bbm92_rate_from_pairs": stations.bbm92_rate_from_pairs,
+    "pass_integrated_lim2014": downlinks.pass_integrated_lim2014,
+    "pass_integrated": downlinks.pass_integrated,
 }
 
 
