@@ -4,12 +4,19 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 
 from openqci.core.errors import OutsideModel
 from openqci.proofs.bounds import binary_entropy
-from openqci.proofs.entanglement import Bbm92Asymptotic, Bbm92Finite, PairCounts, sampled_error
+from openqci.proofs.entanglement import (
+    Bbm92Asymptotic,
+    Bbm92Finite,
+    PairCounts,
+    log_tail,
+    sampled_error,
+)
 
 FINITE, ENDLESS = Bbm92Finite(), Bbm92Asymptotic()
 
@@ -90,12 +97,33 @@ def test_the_sampling_bound_holds_in_drawn_samples():
     assert exceeded <= 2000 * epsilon + 5 * math.sqrt(2000 * epsilon)
 
 
+@given(st.integers(20, 3000), st.integers(20, 3000), st.floats(0, 0.45), st.floats(0.001, 0.5))
+def test_the_tail_is_bounded_from_above_and_closely(sample, key, share, more):
+    # The exact sum as SciPy has it; "closely" is what the two Stirling bounds lose, for not too few errors.
+    seen = max(1, round(sample * share))
+    elsewhere = min(key - 1, round(key * (seen / sample + more)))
+    exact = math.log(max(1e-250, hypergeom.cdf(seen, sample + key, seen + elsewhere, sample)))
+    arguments = (np.array(float(each)) for each in (seen / sample, sample, elsewhere / key, key))
+    assume(seen / sample < elsewhere / key and seen < sample / 2 and exact > -500)
+    bound = float(log_tail(*arguments))
+    assert exact <= bound
+    assert exact > -5 or bound <= exact + math.log(2.6)
+
+
+def test_a_small_sample_at_four_percent():
+    # 10,000 test bits with 4 % errors, 10,000 key bits, epsilon_sec 1e-10: the largest share by exact sums.
+    found = FINITE.secret_length(counts(20_000, 0.04), 0, 1e-10, 1e-15).phase_error
+    failure = (1e-10 / 3) ** 2
+    exact = max(k for k in range(400, 1000) if hypergeom.cdf(400, 20_000, 400 + k, 10_000) >= failure)
+    assert exact == 706 and 1 <= found * 10_000 / exact < 1.001
+
+
 @pytest.mark.parametrize(
     ("block", "leak", "said"),
     [
         (counts(1e6, 0.12), 3e5, "the error rate of the test basis"),
         (PairCounts(1e4, 100, 1, 0), 500, "the test sample"),
-        (PairCounts(120, 1, 300, 3), 20, "finite-size terms"),
+        (PairCounts(120, 1, 3000, 30), 20, "finite-size terms"),
     ],
 )
 def test_no_key_says_what_took_it(block, leak, said):

@@ -7,7 +7,7 @@ random bit is an error like another. Key bits are Z and test bits X, as everywhe
 id                    source
 ====================  =======================================================================
 ``bbm92-finite``      the entropic argument of M. Tomamichel et al., Nat. Commun. 3, 634 (2012)
-                      with the sampling bound of C.-H. F. Fung et al., PRA 81, 012318 (2010)
+                      with the hypergeometric tail of a sample drawn without replacement
 ``bbm92-asymptotic``  X. Ma, C.-H. F. Fung, H.-K. Lo, PRA 76, 012307 (2007)
 ====================  =======================================================================
 """
@@ -21,6 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from openqci.core.errors import OutsideModel
 
 Floats = NDArray[np.float64]
+
+BISECTIONS = 52
+"""Until an interval below one half is as narrow as a double can tell."""
 
 TEST_ERRORS = "the error rate of the test basis: nothing is left beside error correction"
 SAMPLE_TOO_SMALL = "the test sample: it is too small to bound the phase error"
@@ -68,16 +71,15 @@ class PairKey:
 
 @dataclass(frozen=True)
 class Bbm92Finite:
-    """``l = n_Z [1 - h(e_X + gamma)] - leak - 2 log2(1/(2 e)) - log2(2/epsilon_cor)``.
+    """``l = n_Z [1 - h(phi)] - leak - 2 log2(1/(2 e)) - log2(2/epsilon_cor)``.
 
-    ``epsilon_sec`` is spent in two equal parts e: the sampling bound gamma, and smoothing with privacy
-    amplification. The deviation gamma is that of a sample without replacement, the same as in the decoy
-    proofs, without their photon-number terms. No error in the sample counts as one.
+    ``epsilon_sec`` is three equal parts e: two for smoothing by the bound ``phi`` on the phase error, whose
+    chance of failure is e squared, and one for privacy amplification. No error in the sample counts as one.
     """
 
     proof_id: str = "bbm92-finite"
-    reference: str = "M. Tomamichel et al., Nat. Commun. 3, 634 (2012); C.-H. F. Fung et al., PRA 81, 012318"
-    failure_terms: int = 2
+    reference: str = "M. Tomamichel et al., Nat. Commun. 3, 634 (2012), with the hypergeometric tail"
+    failure_terms: int = 3
 
     def secret_length(
         self, counts: PairCounts, leak_bits: ArrayLike, epsilon_sec: float, epsilon_cor: float
@@ -95,7 +97,7 @@ class Bbm92Finite:
         check_budget(leak_bits, epsilon_sec, epsilon_cor)
         epsilon = epsilon_sec / self.failure_terms
         key, sample = (np.asarray(each, dtype=np.float64) for each in (counts.z_counts, counts.x_counts))
-        phase_error = sampled_error(np.asarray(counts.x_errors, dtype=np.float64), sample, key, epsilon)
+        phase_error = sampled_error(np.asarray(counts.x_errors, dtype=np.float64), sample, key, epsilon**2)
         spent = np.asarray(leak_bits) + 2 * math.log2(1 / (2 * epsilon)) + math.log2(2 / epsilon_cor)
         unclipped = key * (1 - entropy_bits(phase_error)) - spent
         observed = np.asarray(counts.x_errors) / np.maximum(sample, 1.0)
@@ -122,24 +124,60 @@ class Bbm92Asymptotic:
         return pair_key(unclipped, phase_error, np.ones(np.shape(unclipped), dtype=bool))
 
 
-def sampled_error(errors: Floats, sample: Floats, key: Floats, epsilon: float) -> Floats:
+def sampled_error(errors: Floats, sample: Floats, key: Floats, failure: float) -> Floats:
     """Return an upper bound on the error rate of ``key`` bits, of which ``sample`` others showed ``errors``.
 
-    ``v + gamma``, ``gamma^2 = (c + d)(1 - v) v/(c d ln 2) log2[(c + d)/(c d (1 - v) v e^2)]``, at most one
-    half; one half where there is nothing to estimate from. Arrays broadcast.
+    The largest rate that leaves a random sample at least ``failure`` of a chance to show no more errors than
+    it did. At most one half; one half where there is nothing to estimate from. Arrays broadcast.
 
-    References
+    Parameters
     ----------
-    C.-H. F. Fung, X. Ma, H. F. Chau, PRA 81, 012318 (2010); C. C. W. Lim et al., PRA 89, 022307, eq. (5).
+    errors, sample, key : ndarray
+    failure : float
+        Chance that the bound is broken, above 0 and below 1.
     """
     enough = (sample > 1) & (key > 1)
     d, c = np.where(enough, sample, 2.0), np.where(enough, key, 2.0)
-    rate = np.maximum(errors, 1.0) / d
-    inside = np.clip(rate, 1e-300, 0.5)
-    spread = (c + d) / (c * d * (1 - inside) * inside)
-    log_term = np.maximum(np.log2(spread) - 2 * math.log2(epsilon), 0.0)
-    gamma = np.sqrt((c + d) * (1 - inside) * inside / (c * d * math.log(2)) * log_term)
-    return np.where(enough & (rate < 0.5), np.minimum(0.5, inside + gamma), 0.5)
+    seen = np.maximum(errors, 1.0) / d
+    within = enough & (seen < 0.5)
+    low = np.where(within, seen, 0.25) + 0 * c
+    seen, high = low, np.full(np.shape(low), 0.5)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        possible = log_tail(seen, d, middle, c) > math.log(failure)
+        low, high = np.where(possible, middle, low), np.where(possible, high, middle)
+    return np.where(within, high, 0.5)
+
+
+def log_tail(seen: Floats, sample: Floats, rest: Floats, key: Floats) -> Floats:
+    """Return an upper bound on the logarithm of a hypergeometric tail.
+
+    Of d + c bits, the d of a random sample hold a share v of errors or less, and so the other c a share w or
+    more, where v < w. For k = d v and K = d v + c w errors in all,
+
+        P(X <= k) <= P(X = k)/(1 - r),      r = P(X = k - 1)/P(X = k) = k (c - K + k)/[(d - k + 1)(K - k + 1)]
+
+    as the terms of a hypergeometric sum fall at a growing pace, and with y = K/(c + d)
+
+        P(X = k) <= sqrt{8 (c + d) y (1 - y)/[4 pi^2 d v (1 - v) c w (1 - w)]} exp[-d D(v||y) - c D(w||y)]
+
+    from ``1/sqrt(8 n x (1 - x)) <= C(n, nx) exp(-n h(x)) <= 1/sqrt(2 pi n x (1 - x))``.
+
+    References
+    ----------
+    F. J. MacWilliams, N. J. A. Sloane, The Theory of Error-Correcting Codes (1977), chapter 10, lemma 7.
+    """
+    v, d, w, c = seen, sample, rest, key
+    y = (d * v + c * w) / (c + d)
+    exponent = d * divergence(v, y) + c * divergence(w, y)
+    spread = 2 * (c + d) * y * (1 - y) / (math.pi**2 * d * v * (1 - v) * c * w * (1 - w))
+    pace = d * v * c * (1 - w) / ((d * (1 - v) + 1) * (c * w + 1))
+    return np.asarray(0.5 * np.log(spread) - exponent - np.log1p(-pace))
+
+
+def divergence(x: Floats, y: Floats) -> Floats:
+    """Return the relative entropy D(x||y) of two coins in nats; both inside (0, 1)."""
+    return np.asarray(x * np.log(x / y) + (1 - x) * np.log((1 - x) / (1 - y)))
 
 
 def entropy_bits(x: Floats) -> Floats:
