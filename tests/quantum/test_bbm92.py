@@ -1,5 +1,7 @@
 """BBM92, pulsed: the closed form against all four detectors counted out, and against drawn pairs."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,3 +139,20 @@ def test_more_loss_never_gives_more_coincidences(mean_pairs, loss_db, more_db):
 def test_bad_input_is_refused_by_name(make, said):
     with pytest.raises(OutsideModel, match=said):
         make()
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        (0.1, 0.3, 0.2, 1e-6, 1e-6),
+        (0.05, 1e-9, 1e-8, 1e-7, 1e-7),
+        (0.05, 1e-9, 1e-10, 0, 0),
+        (2, 1, 1, 0.1, 0.2),
+    ],
+)
+def test_the_gain_is_exact_at_any_loss(figures):
+    # Against the published form in rational numbers, in which nothing cancels.
+    l, a, b, dark_a, dark_b = (Fraction(each) for each in figures)  # noqa: E741
+    silent_a, silent_b = (1 - dark_a) / (1 + a * l) ** 2, (1 - dark_b) / (1 + b * l) ** 2
+    silent = (1 - dark_a) * (1 - dark_b) / (1 + (a + b - a * b) * l) ** 2
+    assert float(pair_gain(*figures)) == pytest.approx(float(1 - silent_a - silent_b + silent), rel=1e-14)

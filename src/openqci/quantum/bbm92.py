@@ -130,9 +130,14 @@ def pair_gain(
     X. Ma, C.-H. F. Fung, H.-K. Lo, PRA 76, 012307 (2007), quant-ph/0703122.
     """
     l, a, b = np.asarray(pairs_per_mode), np.asarray(efficiency_a), np.asarray(efficiency_b)  # noqa: E741
-    dark_a, dark_b = 1 - np.asarray(background_a), 1 - np.asarray(background_b)
-    silent_a, silent_b = dark_a / (1 + a * l) ** 2, dark_b / (1 + b * l) ** 2
-    return np.asarray(1 - silent_a - silent_b + dark_a * dark_b / (1 + (a + b - a * b) * l) ** 2)
+    y_a, y_b = np.asarray(background_a), np.asarray(background_b)
+    seen_a, seen_b = 2 * a * l + (a * l) ** 2, 2 * b * l + (b * l) ** 2
+    silent_a, silent_b = (1 - y_a) / (1 + seen_a), (1 - y_b) / (1 + seen_b)
+    clicks_a, clicks_b = (seen_a + y_a) / (1 + seen_a), (seen_b + y_b) / (1 + seen_b)
+    # Q = 1 - silent_a - silent_b + silent_both, with independent clicks apart: nothing cancels at high loss.
+    # (1 + a l)(1 + b l) = (1 + s l) + a b l (1 + l), s = a + b - a b.
+    either, shared = 1 + (a + b - a * b) * l, a * b * l * (1 + l)
+    return np.asarray(clicks_a * clicks_b + silent_a * silent_b * shared * (2 * either + shared) / either**2)
 
 
 def pair_error_gain(
