@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from openqci.core.keys import SecretBytes
-from openqci.crypto.universal_hash import toeplitz_hash
+from openqci.crypto.toeplitz import toeplitz_hash
 from openqci.distillation import (
     AUTHENTICATION_KEY_BYTES,
     AliceDistillation,
@@ -82,7 +82,8 @@ def run() -> dict[str, float]:
     bits = rng.integers(0, 2, NAIVE_BITS, dtype=np.uint8)
     seed = rng.integers(0, 2, 2 * NAIVE_BITS, dtype=np.uint8)
     half = NAIVE_BITS // 2
-    fft_s = median_s(lambda: toeplitz_hash(bits, seed[: NAIVE_BITS - 1], half))
+    packed, packed_seed = np.packbits(bits).data, np.packbits(seed[: NAIVE_BITS - 1]).data
+    hash_s = median_s(lambda: toeplitz_hash(packed, NAIVE_BITS, packed_seed, half))
     plain_s = median_s(lambda: naive_toeplitz(bits, seed, half))
     pulses = photons.emissions.pulses
     return {
@@ -95,8 +96,8 @@ def run() -> dict[str, float]:
         "exchange_ratio_to_naive": (pulses / exchange_s) / (NAIVE_PULSES / naive_s),
         "distillation_both_ends_ms": 1e3 * distil_s,
         "sifted_bits_per_s_both_ends": device.block_sifted_bits / distil_s,
-        "toeplitz_4096_ms": 1e3 * fft_s,
-        "toeplitz_4096_ratio_to_definition": plain_s / fft_s,
+        "toeplitz_4096_ms": 1e3 * hash_s,
+        "toeplitz_4096_ratio_to_definition": plain_s / hash_s,
     }
 
 

@@ -2,13 +2,11 @@
 
 from typing import ClassVar
 
-import numpy as np
-
 from openqci.core.detections import EmissionRecord
 from openqci.core.errors import PeerMisbehaved
 from openqci.core.keys import SecretBytes
 from openqci.crypto.universal_hash import VERIFICATION_KEY_BYTES, VERIFICATION_TAG_BITS, verification_tag
-from openqci.distillation.amplification import PrivacyAmplification, ToeplitzByFFT
+from openqci.distillation.amplification import PrivacyAmplification, ToeplitzHash
 from openqci.distillation.channel import Direction
 from openqci.distillation.end import DistillationEnd, Entropy, Handler, State, held
 from openqci.distillation.estimation import qber_estimate
@@ -27,6 +25,7 @@ from openqci.distillation.messages import (
     Verified,
     packed,
     unpacked,
+    without_the_rest,
 )
 from openqci.distillation.reconciliation import ReconciliationMethod, ReconciliationReference
 from openqci.distillation.reconciliation.cascade import PUBLIC_SEED_BYTES, Cascade
@@ -65,7 +64,7 @@ class AliceDistillation(DistillationEnd):
         super().__init__(settings, block, authentication_key, entropy)
         self._record = record
         self._method = reconciliation or Cascade()
-        self._amplification = amplification or ToeplitzByFFT()
+        self._amplification = amplification or ToeplitzHash()
         self._reference: ReconciliationReference | None = None
 
     def _begin(self, now_s: float) -> None:
@@ -124,11 +123,10 @@ class AliceDistillation(DistillationEnd):
                 f"Alice {leak_bits} and {bits}"
             )
         seed_bits = self._amplification.seed_bits(self._sifted_bits)
-        seed = np.frombuffer(self._entropy(-(-seed_bits // 8)), dtype=np.uint8)
-        seed = np.unpackbits(seed, count=seed_bits)
+        seed = without_the_rest(self._entropy(-(-seed_bits // 8)), seed_bits)
         self._pending = self._amplification.amplify(held(self._sifted).z_bits, seed, bits)
         held(self._sifted).wipe()
-        self._send(Acceptance(bits, self._amplification.name, packed(seed)), State.PENDING)
+        self._send(Acceptance(bits, self._amplification.name, seed), State.PENDING)
 
     def _confirm(self, message: Confirmation, now_s: float) -> None:
         """Bob holds the key: say that Alice does, and release it."""

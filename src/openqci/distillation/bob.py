@@ -7,7 +7,7 @@ from openqci.core.errors import PeerMisbehaved
 from openqci.core.keys import SecretBytes
 from openqci.crypto import equal
 from openqci.crypto.universal_hash import VERIFICATION_KEY_BYTES, VERIFICATION_TAG_BITS, verification_tag
-from openqci.distillation.amplification import PrivacyAmplification, ToeplitzByFFT
+from openqci.distillation.amplification import PrivacyAmplification, ToeplitzHash
 from openqci.distillation.channel import FORGERY_TRIES_MAX, Direction
 from openqci.distillation.end import DistillationEnd, Entropy, Handler, State, Stop, held
 from openqci.distillation.events import AbortReason
@@ -25,8 +25,8 @@ from openqci.distillation.messages import (
     Verification,
     Verified,
     announced,
+    check_packed,
     packed,
-    unpacked,
 )
 from openqci.distillation.reconciliation import ReconciliationCorrector, ReconciliationMethod
 from openqci.distillation.reconciliation.cascade import Cascade
@@ -61,7 +61,7 @@ class BobDistillation(DistillationEnd):
         super().__init__(settings, block, authentication_key, entropy)
         self._record = record
         self._method = reconciliation or Cascade()
-        self._amplification = amplification or ToeplitzByFFT()
+        self._amplification = amplification or ToeplitzHash()
         self._corrector: ReconciliationCorrector | None = None
         self._verification_key = b""
         self._confirmations = 0
@@ -129,8 +129,8 @@ class BobDistillation(DistillationEnd):
         bits = self._secret_bits()
         if message.secret_bits != bits:
             raise PeerMisbehaved(f"Alice accepts {message.secret_bits} bits, Bob {bits}")
-        seed = unpacked(message.seed, self._amplification.seed_bits(self._sifted_bits))
-        self._pending = self._amplification.amplify(held(self._sifted).z_bits, seed, bits)
+        check_packed(message.seed, self._amplification.seed_bits(self._sifted_bits))
+        self._pending = self._amplification.amplify(held(self._sifted).z_bits, message.seed, bits)
         held(self._sifted).wipe()
         self._send(Confirmation(bits), State.IN_DOUBT)
         self._confirmations = 1

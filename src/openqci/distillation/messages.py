@@ -186,6 +186,13 @@ def unpacked(data: bytes, count: int) -> Bits:
     return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
 
 
+def without_the_rest(data: bytes, count: int) -> bytes:
+    """Return packed bits with zeros behind the first ``count``, which end in the last byte."""
+    if not count % 8:
+        return data
+    return data[:-1] + bytes([data[-1] & ~(0xFF >> count % 8) & 0xFF])
+
+
 def check_packed(data: bytes, count: int) -> None:
     """Raise PeerMisbehaved unless the bytes hold exactly ``count`` bits, zeros behind."""
     if count < 0 or len(data) != -(-count // 8):
