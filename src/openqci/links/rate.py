@@ -73,8 +73,8 @@ def link_detections(case: LinkCase, detections: int, seed: int) -> Arrays:
     Returns
     -------
     dict of ndarray
-        By name; the first axis of each has length ``detections``. Names and meaning are documented in
-        ``docs/reference/detections.md``.
+        By name, at the settings under which :func:`link_rate` judges the case; the first axis of each has
+        length ``detections``. Names and meaning are documented in ``docs/reference/detections.md``.
 
     Raises
     ------
@@ -89,6 +89,8 @@ def link_detections(case: LinkCase, detections: int, seed: int) -> Arrays:
     if seed < 0:
         raise OutsideModel("seed", seed, "zero or more")
     refuse_what_is_for_quadratures(case)
+    if case.optimise:
+        case = replace(case, proof=proof_id_of(chosen, proof_name(case)))
     return chosen.draw(case, detections, np.random.Generator(np.random.SFC64(seed)))
 
 

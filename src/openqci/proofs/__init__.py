@@ -3,13 +3,19 @@
 A proof is a plug-in with an id, a reference and one verb, ``secret_length_bits``; a device profile names its
 proof, and rates under different proofs are not comparable. All are pure arithmetic on a few counts.
 
-=================  ==========  =============================================================
-id                 decoys      source
-=================  ==========  =============================================================
-``rusca-2018``     one         D. Rusca et al., Appl. Phys. Lett. 112, 171104 (2018)
-``lim-2014``       two         C. C. W. Lim et al., Phys. Rev. A 89, 022307 (2014)
-``wiesemann-2024`` one         J. Wiesemann et al., arXiv:2405.16578
-=================  ==========  =============================================================
+========================  ==========  ======================================================
+id                        decoys      source
+========================  ==========  ======================================================
+``rusca-2018``            one         D. Rusca et al., Appl. Phys. Lett. 112, 171104 (2018)
+``lim-2014``              two         C. C. W. Lim et al., Phys. Rev. A 89, 022307 (2014)
+``wiesemann-2024``        one         J. Wiesemann et al., arXiv:2405.16578
+``rusca-2018-chernoff``   one         the same with Chernoff tails, as ``lim-2014-chernoff``
+``wiesemann-2024-azuma``  one         the same with Azuma's tails
+========================  ==========  ======================================================
+
+These are the proofs of the key that the network distils, found by :func:`proof`. Other protocols take other
+counts: entangled pairs (:mod:`openqci.proofs.entanglement`), quadratures (:mod:`openqci.proofs.gaussian`);
+for endless blocks alone MDI (:mod:`openqci.proofs.mdi`) and twin field (:mod:`openqci.proofs.twin_field`).
 
 **Bases.** Key bits come from Z and the phase error is estimated from X, everywhere in OpenQCI. Lim et al.
 name them the other way round.
@@ -24,8 +30,9 @@ adds the difference to ``leak_bits``. The key of the message authentication is n
 >>> kept.length_bits > 60_000, kept.phase_error < 0.08
 (True, True)
 
-Asymptotic formulas, for planning and for comparison with published curves, are in ``asymptotic``. Read
-:mod:`openqci.proofs.counts` first.
+Asymptotic formulas, for planning and for comparison with published curves, are in
+:mod:`openqci.proofs.asymptotic`, with the ceiling that nothing may cross. Read :mod:`openqci.proofs.counts`
+first.
 """
 
 from openqci.proofs.counts import DecoyCounts, FiniteKeyProof, KeyLength

@@ -303,7 +303,7 @@ class Leverrier2010:
     less ``log2(2/epsilon_cor)`` for verification. Not checked against the paper: the constants, and that the
     reconciled information is taken at the estimate and not at its lower limit.
 
-    Eve's share is taken at the least light, as this form has it. On links of some 50 km and more it is
+    Eve's share is taken at the least light, as this form has it. On all but short links it is
     *larger* for more light, so that the corner is not the worst: at 100 km and 1e10 symbols by some 7 % of
     the key. ``gg02-composable`` takes the largest share of the whole interval.
     """

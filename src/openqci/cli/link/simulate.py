@@ -22,7 +22,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         type=int,
         default=100_000,
         metavar="N",
-        help="how many, 1 to 100000000, of other protocols than BB84 20000000 (default 100000)",
+        help="how many (default 100000): up to 100000000 of BB84, 20000000 of others, of bbm92-cw as many "
+        "as take 30000000 clicks",
     )
     parser.add_argument(
         "--seed", type=int, required=True, metavar="N", help="zero or more; the same again draws the same"
@@ -48,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
             "clock_rate_hz": case.profile.clock_rate_hz,
             "loss_db": case.loss_db,
             "length_km": case.length_km,
+            "optimised": case.optimise,
+            "encoding": case.encoding or case.profile.encoding,
+            "drift_angle_rms_rad": case.drift_angle_rms_rad,
+            "background_photons_hz": case.background_photons_hz,
             "seed": args.seed,
             "detections": args.detections,
         }

@@ -92,7 +92,7 @@ class DecoyBB84:
 
     def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
         """Return both ends' records of ``detections`` clicks, in the numbering of ``core.detections``."""
-        link = self.quantum_link(case, self.pulses(case, self.proof_ids[0]))
+        link = self.quantum_link(case, self.pulses(case, case.proof or self.proof_ids[0]))
         photons = exchange(link, detections, rng)
         return {
             "slot": photons.detections.slots,

@@ -122,7 +122,7 @@ class PulsedPairs:
 
     def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
         """Return both ends' record of coincidences; dead time is not drawn."""
-        record = pair_exchange(self.link(case, self.proof_ids[0]), detections, rng)
+        record = pair_exchange(self.link(case, case.proof or self.proof_ids[0]), detections, rng)
         return {
             "slot": record.slots,
             "alice_basis": record.alice_bases,
@@ -186,7 +186,7 @@ class ContinuousPairs:
 
     def draw(self, case: LinkCase, detections: int, rng: np.random.Generator) -> Arrays:
         """Return both ends' time tags of coincidences, with basis and bit."""
-        link = self.link(case, self.proof_ids[0])
+        link = self.link(case, case.proof or self.proof_ids[0])
         refuse_too_many_clicks(cw_statistics(link), detections)
         record = timed_exchange(link, detections, rng)
         return {

@@ -86,7 +86,7 @@ class GaussianModulation:
         refuse_what_is_for_photons(case)
         receiver = case.coherent_receiver()
         variance, noise_snu = (
-            self.modulation_variance_snu(case, self.proof_ids[0]),
+            self.modulation_variance_snu(case, case.proof or self.proof_ids[0]),
             self.excess_noise_snu(case),
         )
         if noise_snu > NOISE_SNU_MAX:
