@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from openqci.core.errors import invariant
-from openqci.distillation.alice import AliceDistillation
-from openqci.distillation.bob import BobDistillation
 from openqci.distillation.channel import Direction
+from openqci.distillation.end import BlockEnd
 from openqci.distillation.events import DistillationAborted, KeyDistilled
 
 Line = Callable[[Direction, bytes], Iterable[bytes]]
@@ -22,7 +21,7 @@ def perfect_line(direction: Direction, message: bytes) -> Iterable[bytes]:
 
 
 def converse(
-    alice: AliceDistillation, bob: BobDistillation, now_s: float = 0.0, line: Line = perfect_line
+    alice: BlockEnd, bob: BlockEnd, now_s: float = 0.0, line: Line = perfect_line
 ) -> tuple[Ending, Ending]:
     """Run both ends to their end over a line and return how each ended, Alice first.
 
@@ -32,7 +31,8 @@ def converse(
     bob.start(now_s)
     endings: list[Ending | None] = [None, None]
     for _ in range(TURNS_MAX):
-        spoke = _deliver(bob, alice, line, now_s) | _deliver(alice, bob, line, now_s)
+        to_alice = _deliver(Direction.BOB_TO_ALICE, bob, alice, line, now_s)
+        spoke = _deliver(Direction.ALICE_TO_BOB, alice, bob, line, now_s) | to_alice
         endings = [end.next_event() or known for end, known in zip((alice, bob), endings, strict=True)]
         if spoke:
             continue
@@ -49,15 +49,10 @@ def converse(
     return first, second
 
 
-def _deliver(
-    sender: AliceDistillation | BobDistillation,
-    receiver: AliceDistillation | BobDistillation,
-    line: Line,
-    now_s: float,
-) -> bool:
+def _deliver(direction: Direction, sender: BlockEnd, receiver: BlockEnd, line: Line, now_s: float) -> bool:
     """Carry all that the sender has to say; return whether there was anything."""
     messages = sender.messages_to_send()
     for message in messages:
-        for arriving in line(sender.says, message):
+        for arriving in line(direction, message):
             receiver.receive(arriving, now_s)
     return bool(messages)

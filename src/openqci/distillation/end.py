@@ -7,7 +7,7 @@ stops the block. Stopping wipes every intermediate key, always.
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from openqci.core.errors import PeerMisbehaved, invariant
 from openqci.core.keys import SecretBytes, SecretKey
@@ -65,6 +65,27 @@ def held(part: Held | None) -> Held:
     """Return what this end must hold by now; the state table sees to it."""
     invariant(part is not None, "what a state needs was made in the states before")
     return cast(Held, part)
+
+
+class BlockEnd(Protocol):
+    """One end of a block as a shell sees it."""
+
+    @property
+    def state(self) -> State: ...
+
+    def start(self, now_s: float) -> None: ...
+
+    def messages_to_send(self) -> list[bytes]: ...
+
+    def receive(self, data: bytes, now_s: float) -> None: ...
+
+    def next_event(self) -> KeyDistilled | DistillationAborted | None: ...
+
+    def deadline_s(self) -> float | None: ...
+
+    def advance(self, now_s: float) -> None: ...
+
+    def abort(self, detail: str) -> None: ...
 
 
 class Stop(Exception):
