@@ -63,7 +63,7 @@ class Link:
         self.stocks["bob"].share(SecretBytes(self.other_secret or self.secret))
 
     def sessions(self, blocks: list, link: str = LINK, refuses: Callable = lambda terms: ()) -> tuple:
-        # A line that lies can make Alice open a block that Bob does not begin; her record is there all the same.
+        # A line that lies can make Alice open a block that Bob does not begin; she has a record even so.
         alices, bobs = itertools.chain((a for a, _ in blocks), itertools.repeat(BLOCKS[0][0])), iter(blocks)
         alice = AliceSession(
             LINK,

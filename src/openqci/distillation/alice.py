@@ -27,8 +27,12 @@ from openqci.distillation.messages import (
     unpacked,
     without_the_rest,
 )
-from openqci.distillation.reconciliation import ReconciliationMethod, ReconciliationReference
-from openqci.distillation.reconciliation.cascade import PUBLIC_SEED_BYTES, Cascade
+from openqci.distillation.reconciliation import (
+    ReconciliationMethod,
+    ReconciliationReference,
+    reconciliation_method,
+)
+from openqci.distillation.reconciliation.cascade import PUBLIC_SEED_BYTES
 from openqci.distillation.settings import DETECTIONS_MAX, BlockName, DistillationSettings
 from openqci.distillation.sifting import count_by_intensity, sift_at_alice
 
@@ -63,7 +67,7 @@ class AliceDistillation(DistillationEnd):
     ) -> None:
         super().__init__(settings, block, authentication_key, entropy)
         self._record = record
-        self._method = reconciliation or Cascade()
+        self._method = reconciliation or reconciliation_method(settings.reconciliation)
         self._amplification = amplification or ToeplitzHash()
         self._reference: ReconciliationReference | None = None
 

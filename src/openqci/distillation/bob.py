@@ -28,8 +28,11 @@ from openqci.distillation.messages import (
     check_packed,
     packed,
 )
-from openqci.distillation.reconciliation import ReconciliationCorrector, ReconciliationMethod
-from openqci.distillation.reconciliation.cascade import Cascade
+from openqci.distillation.reconciliation import (
+    ReconciliationCorrector,
+    ReconciliationMethod,
+    reconciliation_method,
+)
 from openqci.distillation.settings import DETECTIONS_MAX, BlockName, DistillationSettings
 from openqci.distillation.sifting import count_by_intensity, sift_at_bob
 
@@ -60,7 +63,7 @@ class BobDistillation(DistillationEnd):
     ) -> None:
         super().__init__(settings, block, authentication_key, entropy)
         self._record = record
-        self._method = reconciliation or Cascade()
+        self._method = reconciliation or reconciliation_method(settings.reconciliation)
         self._amplification = amplification or ToeplitzHash()
         self._corrector: ReconciliationCorrector | None = None
         self._verification_key = b""

@@ -7,6 +7,7 @@ import msgspec
 from openqci.core.errors import ConfigurationError
 from openqci.core.identifiers import LinkId
 from openqci.crypto.universal_hash import polynomial_hash_bound
+from openqci.distillation.reconciliation import RECONCILIATION_METHODS
 from openqci.proofs import proof
 
 AccountingRule = Literal["alice-parities-v1", "both-ends-v1"]
@@ -49,6 +50,9 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
     qber_expected : float or None
         Error rate by which Cascade's block sizes are set, as from the previous block; None takes the test
         basis of this block. It changes the bits disclosed, never whether the account is right.
+    reconciliation : str
+        Method of error correction, one of ``RECONCILIATION_METHODS``; ``reconciliation_for`` chooses by
+        latency and error rate.
     accounting : str
         Rule of :mod:`openqci.distillation.leak`.
     secret_bits_fixed : int or None
@@ -66,6 +70,7 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
     epsilon_cor: float
     qber_max: float = 0.08
     qber_expected: float | None = None
+    reconciliation: str = "cascade-2"
     accounting: AccountingRule = "alice-parities-v1"
     secret_bits_fixed: int | None = None
     reply_timeout_s: float = 30.0
@@ -93,6 +98,9 @@ class DistillationSettings(msgspec.Struct, frozen=True, kw_only=True):
             faults.append(f"qber_max: expected above 0 and below 0.5, got {self.qber_max}")
         if self.qber_expected is not None and not 0 < self.qber_expected < 0.5:
             faults.append(f"qber_expected: expected above 0 and below 0.5, got {self.qber_expected}")
+        if self.reconciliation not in RECONCILIATION_METHODS:
+            known = ", ".join(RECONCILIATION_METHODS)
+            faults.append(f"reconciliation: expected one of {known}, got {self.reconciliation}")
         if not 0 < self.epsilon_sec < 1:
             faults.append(f"epsilon_sec: expected above 0 and below 1, got {self.epsilon_sec}")
         if not EPSILON_COR_MIN <= self.epsilon_cor < 1:
