@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from openqci.core.errors import ConfigurationError, KeyUnavailable
@@ -28,7 +29,6 @@ from openqci.distillation.session import (
     BobSession,
     Hello,
     SessionEnded,
-    SessionTerms,
     Settlement,
     Standing,
     common_place,
@@ -43,7 +43,6 @@ from openqci.services.link_stock import (
 from tests.distillation.make import SETTINGS, records
 
 LINK = LinkId("pt-lisboa--es-badajoz")
-TERMS = SessionTerms(SETTINGS, "cascade-2")
 BLOCKS = [records(40_000, 0.0005, seed=number) for number in range(3)]
 SPOILT = records(40_000, 0.2, seed=9)
 
@@ -62,15 +61,15 @@ class Link:
         self.stocks["alice"].share(SecretBytes(self.secret))
         self.stocks["bob"].share(SecretBytes(self.other_secret or self.secret))
 
-    def sessions(self, blocks: list, link: str = LINK, refuses: Callable = lambda terms: ()) -> tuple:
+    def sessions(self, blocks: list, link: str = LINK, refuses: Callable = lambda settings: ()) -> tuple:
         # A line that lies can make Alice open a block that Bob does not begin; she has a record even so.
         alices, bobs = itertools.chain((a for a, _ in blocks), itertools.repeat(BLOCKS[0][0])), iter(blocks)
         alice = AliceSession(
             LINK,
-            TERMS,
+            SETTINGS,
             self.stocks["alice"],
-            lambda terms, name, key: AliceDistillation(
-                next(alices), terms.settings, name, key, secrets.token_bytes
+            lambda settings, name, key: AliceDistillation(
+                next(alices), settings, name, key, secrets.token_bytes
             ),
         )
         bob = BobSession(
@@ -78,8 +77,8 @@ class Link:
             len(blocks),
             refuses,
             self.stocks["bob"],
-            lambda terms, name, key: BobDistillation(
-                next(bobs)[1], terms.settings, name, key, secrets.token_bytes
+            lambda settings, name, key: BobDistillation(
+                next(bobs)[1], settings, name, key, secrets.token_bytes
             ),
         )
         return alice, bob
@@ -177,7 +176,7 @@ def test_a_line_cut_at_any_word_leaves_nothing_that_only_one_end_has(loses):
         assert kept and all(a == b for a, b in map(link.keys, kept)), at
 
 
-@settings(max_examples=60)
+@examples(max_examples=60)
 @given(st.data())
 def test_no_lie_of_the_line_gives_keys_that_differ(data):
     link = Link()
@@ -237,7 +236,7 @@ def test_another_secret_is_noticed_and_costs_one_handshake():
     ("options", "said"),
     [
         ({"link": "fr-paris--de-berlin"}, "the peer wants 'fr-paris--de-berlin'"),
-        ({"refuses": lambda terms: ["epsilon_sec 1e-09, at most 1e-12 wanted"]}, "epsilon_sec 1e-09"),
+        ({"refuses": lambda settings: ["epsilon_sec 1e-09, at most 1e-12 wanted"]}, "epsilon_sec 1e-09"),
     ],
 )
 def test_a_peer_that_does_not_fit_is_refused_before_any_key_is_spent(options, said):

@@ -4,7 +4,7 @@ A block needs names, settings and authentication key on which both ends agree; a
 So a session begins with an authenticated handshake::
 
     Bob    Hello      link, end, handshake key that is left
-    Alice  Hello      the same, and the terms: settings and methods of all blocks
+    Alice  Hello      the same, and the settings of all blocks
     Bob    Standing   what key of this link is left at this end; a tag under handshake key that both have
     Alice  Standing   the same
     Bob    Carried    datagrams of block n, as of ``messages``, either way
@@ -50,13 +50,6 @@ PATIENCE_S = 60.0
 
 Range = tuple[int, int, int]
 """Key that is there: number of its block (0 for a pre-shared secret), offset and length in bytes."""
-
-
-class SessionTerms(msgspec.Struct, frozen=True):
-    """What holds for all blocks of a session; Alice knows it, Bob accepts it or leaves."""
-
-    settings: DistillationSettings
-    reconciliation: str
 
 
 class Stocks(msgspec.Struct, frozen=True, array_like=True):
@@ -105,7 +98,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     link_id: str
     end: str
     handshake: tuple[Range, ...]
-    terms: SessionTerms | None
+    settings: DistillationSettings | None
 
 
 class Standing(msgspec.Struct, frozen=True, array_like=True, tag="standing"):
@@ -141,7 +134,7 @@ class SessionEnded(msgspec.Struct, frozen=True):
 
 SessionEvent = KeyDistilled | DistillationAborted | SessionEnded
 
-EndMaker = Callable[[SessionTerms, BlockName, SecretBytes], BlockEnd]
+EndMaker = Callable[[DistillationSettings, BlockName, SecretBytes], BlockEnd]
 
 
 def common_place(mine: Sequence[Range], theirs: Sequence[Range], length_bytes: int) -> tuple[int, int]:
@@ -174,7 +167,7 @@ class LinkSession:
         self._link_id = link_id
         self._stock = stock
         self._make_end = make_end
-        self._terms: SessionTerms | None = None
+        self._settings: DistillationSettings | None = None
         self._hellos: list[bytes] = []
         self._theirs: tuple[Range, ...] = ()
         self._handshake_key: SecretBytes | None = None
@@ -285,7 +278,7 @@ class LinkSession:
 
     def _greet(self) -> None:
         hello = Hello(
-            SESSION_VERSION, self._link_id, self.says.value, self._stock.stocks().handshake, self._terms
+            SESSION_VERSION, self._link_id, self.says.value, self._stock.stocks().handshake, self._settings
         )
         self._hellos.append(self._say(hello))
 
@@ -319,10 +312,10 @@ class LinkSession:
             self._handshake_key = None
 
     def _open_block(self, now_s: float) -> None:
-        assert self._terms is not None
+        assert self._settings is not None
         name, key = self._stock.open_block()
         self._number = name.number
-        self._end = self._make_end(self._terms, name, key)
+        self._end = self._make_end(self._settings, name, key)
         key.wipe()
         self._end.start(now_s)
 
@@ -357,22 +350,24 @@ class LinkSession:
 
 
 class AliceSession(LinkSession):
-    """Alice's side: she waits for Bob, states the terms, and opens the blocks that he begins.
+    """Alice's side: she waits for Bob, states the settings, and opens the blocks that he begins.
 
     Parameters
     ----------
     link_id : str
-    terms : SessionTerms
+    settings : DistillationSettings
     stock : LinkStock
     make_end : callable
-        Makes her end of a block from terms, name and authentication key.
+        Makes her end of a block from settings, name and authentication key.
     """
 
     says: ClassVar[Direction] = Direction.ALICE_TO_BOB
 
-    def __init__(self, link_id: str, terms: SessionTerms, stock: LinkStock, make_end: EndMaker) -> None:
+    def __init__(
+        self, link_id: str, settings: DistillationSettings, stock: LinkStock, make_end: EndMaker
+    ) -> None:
         super().__init__(link_id, stock, make_end)
-        self._terms = terms
+        self._settings = settings
 
     def _begin(self, now_s: float) -> None:
         """She waits."""
@@ -410,7 +405,7 @@ class AliceSession(LinkSession):
 
 
 class BobSession(LinkSession):
-    """Bob's side: he calls, accepts the terms, and begins a block as long as he has detections.
+    """Bob's side: he calls, accepts the settings, and begins a block as long as he has detections.
 
     Parameters
     ----------
@@ -418,7 +413,7 @@ class BobSession(LinkSession):
     blocks : int
         How many blocks he has.
     refuses : callable
-        Returns what he does not accept of the terms, one line each.
+        Returns what he does not accept of the settings, one line each.
     stock, make_end
         As for :class:`AliceSession`.
     """
@@ -429,7 +424,7 @@ class BobSession(LinkSession):
         self,
         link_id: str,
         blocks: int,
-        refuses: Callable[[SessionTerms], Sequence[str]],
+        refuses: Callable[[DistillationSettings], Sequence[str]],
         stock: LinkStock,
         make_end: EndMaker,
     ) -> None:
@@ -442,11 +437,11 @@ class BobSession(LinkSession):
         self._greet()
 
     def _take_word(self, word: AnyWord, now_s: float) -> None:
-        if isinstance(word, Hello) and len(self._hellos) == 2 and word.terms is not None:
-            faults = self._refuses(word.terms)
+        if isinstance(word, Hello) and len(self._hellos) == 2 and word.settings is not None:
+            faults = self._refuses(word.settings)
             if faults:
-                raise PeerMisbehaved("the terms do not fit: " + "; ".join(faults))
-            self._terms = word.terms
+                raise PeerMisbehaved("the settings do not fit: " + "; ".join(faults))
+            self._settings = word.settings
             mine = self._stock.stocks()
             self._spend_handshake()
             body = msgspec.msgpack.encode(mine)
