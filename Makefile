@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check bench docs clean browser
+.PHONY: help setup setup-dev up test lint check bench bench-distil docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -66,6 +66,11 @@ browser:
 
 bench: setup-dev
 	@set -e; for script in benchmarks/[!_]*.py; do $(BIN)/python $$script $(ARGS); done
+
+DISTILLATION_BENCHMARKS = cascade ldpc_codes amplification blocks
+
+bench-distil: setup-dev
+	@set -e; for name in $(DISTILLATION_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS); done
 
 docs: setup-dev
 	$(UV) sync --frozen --inexact --extra plot --extra kernels --quiet --group docs

@@ -42,6 +42,7 @@ from openqci.services.link_stock import (
 )
 from tests.distillation.make import SETTINGS, records
 
+SLOTS = 10**9
 LINK = LinkId("pt-lisboa--es-badajoz")
 BLOCKS = [records(40_000, 0.0005, seed=number) for number in range(3)]
 SPOILT = records(40_000, 0.2, seed=9)
@@ -61,12 +62,13 @@ class Link:
         self.stocks["alice"].share(SecretBytes(self.secret))
         self.stocks["bob"].share(SecretBytes(self.other_secret or self.secret))
 
-    def sessions(self, blocks: list, link: str = LINK, refuses: Callable = lambda settings: ()) -> tuple:
+    def sessions(self, blocks: list, link: str = LINK, agree: Callable = lambda settings, slots: ()) -> tuple:
         # A line that lies can make Alice open a block that Bob does not begin; she has a record even so.
         alices, bobs = itertools.chain((a for a, _ in blocks), itertools.repeat(BLOCKS[0][0])), iter(blocks)
         alice = AliceSession(
             LINK,
             SETTINGS,
+            SLOTS,
             self.stocks["alice"],
             lambda settings, name, key: AliceDistillation(
                 next(alices), settings, name, key, secrets.token_bytes
@@ -74,8 +76,9 @@ class Link:
         )
         bob = BobSession(
             link,
-            len(blocks),
-            refuses,
+            SLOTS,
+            agree,
+            lambda: len(blocks),
             self.stocks["bob"],
             lambda settings, name, key: BobDistillation(
                 next(bobs)[1], settings, name, key, secrets.token_bytes
@@ -236,7 +239,7 @@ def test_another_secret_is_noticed_and_costs_one_handshake():
     ("options", "said"),
     [
         ({"link": "fr-paris--de-berlin"}, "the peer wants 'fr-paris--de-berlin'"),
-        ({"refuses": lambda settings: ["epsilon_sec 1e-09, at most 1e-12 wanted"]}, "epsilon_sec 1e-09"),
+        ({"agree": lambda settings, slots: ["epsilon_sec 1e-09, at most 1e-12 wanted"]}, "epsilon_sec 1e-09"),
     ],
 )
 def test_a_peer_that_does_not_fit_is_refused_before_any_key_is_spent(options, said):
@@ -252,7 +255,7 @@ def test_two_alices_do_not_talk():
     alice, other = link.sessions([])[0], link.sessions([])[0]
     alice.start(0.0)
     other.start(0.0)
-    hello = msgspec.msgpack.encode(Hello("OpenQCI distillation session v1", LINK, "alice->bob", (), None))
+    hello = msgspec.msgpack.encode(Hello("OpenQCI distillation session v1", LINK, "alice->bob", (), 1, None))
     alice.receive(hello, 0.0)
     ended = alice.next_event()
     assert isinstance(ended, SessionEnded) and "both ends say that they are alice" in ended.fault

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from openqci.core.detections import Bits, Slots
 from openqci.core.errors import PeerMisbehaved
+from openqci.kernels import kernels_available
 
 WIRE_VERSION = 1
 ABORT_SEQUENCE = 0xFFFF_FFFF
@@ -212,13 +213,12 @@ def unpacked_intensities(planes: tuple[bytes, bytes], count: int) -> Bits:
 
 def announced(slots: Slots, bases: Bits, double_clicks: int) -> Announcement:
     """Return Bob's announcement of his detections, shape (n,), slots strictly rising."""
-    deltas = np.diff(slots)
-    width = _width_bytes(int(deltas.max(initial=0)))
+    deltas = _differences(slots)
     return Announcement(
         detections=slots.size,
         first_slot=int(slots[0]) if slots.size else 0,
-        delta_width_bytes=width,
-        deltas=deltas.astype(f"<u{width}").tobytes(),
+        delta_width_bytes=deltas.itemsize,
+        deltas=deltas.tobytes(),
         bases=packed(bases),
         double_clicks=double_clicks,
     )
@@ -246,6 +246,19 @@ def announced_slots(message: Announcement) -> Slots:
     np.cumsum(deltas, dtype=np.int64, out=slots[1:])
     slots[1:] += message.first_slot
     return slots
+
+
+def _differences(slots: Slots) -> NDArray[np.unsignedinteger]:
+    """Return the differences of slots in the smallest width that holds them; compiled where that can be."""
+    if kernels_available():
+        from openqci.kernels.sifting import largest_difference, write_differences
+
+        width = _width_bytes(int(largest_difference(slots)))
+        narrow = np.empty(max(0, slots.size - 1), dtype=f"<u{width}")
+        write_differences(slots, narrow)
+        return narrow
+    deltas = np.diff(slots)
+    return deltas.astype(f"<u{_width_bytes(int(deltas.max(initial=0)))}")
 
 
 def _width_bytes(largest: int) -> int:

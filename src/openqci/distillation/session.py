@@ -3,7 +3,7 @@
 A block needs names, settings and authentication key on which both ends agree; after an outage they may not.
 So a session begins with an authenticated handshake::
 
-    Bob    Hello      link, end, handshake key that is left
+    Bob    Hello      link, end, handshake key that is left; how many slots a block should have
     Alice  Hello      the same, and the settings of all blocks
     Bob    Standing   what key of this link is left at this end; a tag under handshake key that both have
     Alice  Standing   the same
@@ -98,6 +98,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     link_id: str
     end: str
     handshake: tuple[Range, ...]
+    block_slots: int
     settings: DistillationSettings | None
 
 
@@ -163,8 +164,9 @@ class LinkSession:
 
     says: ClassVar[Direction]
 
-    def __init__(self, link_id: str, stock: LinkStock, make_end: EndMaker) -> None:
+    def __init__(self, link_id: str, block_slots: int, stock: LinkStock, make_end: EndMaker) -> None:
         self._link_id = link_id
+        self._block_slots = block_slots
         self._stock = stock
         self._make_end = make_end
         self._settings: DistillationSettings | None = None
@@ -226,6 +228,11 @@ class LinkSession:
     def ended(self) -> bool:
         return self._ended
 
+    @property
+    def block_slots(self) -> int:
+        """Slots of a block: what this end wants at most, then what both agreed on."""
+        return self._block_slots
+
     def stop(self, fault: str) -> None:
         """End from this side, as when the line is gone; a block under way leaves no key."""
         if not self._ended:
@@ -277,8 +284,9 @@ class LinkSession:
         return data
 
     def _greet(self) -> None:
+        left = self._stock.stocks().handshake
         hello = Hello(
-            SESSION_VERSION, self._link_id, self.says.value, self._stock.stocks().handshake, self._settings
+            SESSION_VERSION, self._link_id, self.says.value, left, self._block_slots, self._settings
         )
         self._hellos.append(self._say(hello))
 
@@ -356,6 +364,8 @@ class AliceSession(LinkSession):
     ----------
     link_id : str
     settings : DistillationSettings
+    block_slots : int
+        The most slots of a block; Bob may wish for fewer, and blocks have the same number of slots each.
     stock : LinkStock
     make_end : callable
         Makes her end of a block from settings, name and authentication key.
@@ -364,9 +374,14 @@ class AliceSession(LinkSession):
     says: ClassVar[Direction] = Direction.ALICE_TO_BOB
 
     def __init__(
-        self, link_id: str, settings: DistillationSettings, stock: LinkStock, make_end: EndMaker
+        self,
+        link_id: str,
+        settings: DistillationSettings,
+        block_slots: int,
+        stock: LinkStock,
+        make_end: EndMaker,
     ) -> None:
-        super().__init__(link_id, stock, make_end)
+        super().__init__(link_id, block_slots, stock, make_end)
         self._settings = settings
 
     def _begin(self, now_s: float) -> None:
@@ -374,6 +389,7 @@ class AliceSession(LinkSession):
 
     def _take_word(self, word: AnyWord, now_s: float) -> None:
         if isinstance(word, Hello) and len(self._hellos) == 1:
+            self._block_slots = max(1, min(self._block_slots, word.block_slots))
             self._greet()
         elif isinstance(word, Standing) and len(self._hellos) == 2 and not self._agreed:
             mine = self._stock.stocks()
@@ -410,10 +426,12 @@ class BobSession(LinkSession):
     Parameters
     ----------
     link_id : str
-    blocks : int
-        How many blocks he has.
-    refuses : callable
-        Returns what he does not accept of the settings, one line each.
+    block_slots : int
+        How many slots a block should have at most.
+    agree : callable
+        Takes Alice's settings and the slots of a block; returns what he does not accept, one line each.
+    blocks : callable
+        Returns, once he has agreed, how many blocks he has.
     stock, make_end
         As for :class:`AliceSession`.
     """
@@ -423,14 +441,15 @@ class BobSession(LinkSession):
     def __init__(
         self,
         link_id: str,
-        blocks: int,
-        refuses: Callable[[DistillationSettings], Sequence[str]],
+        block_slots: int,
+        agree: Callable[[DistillationSettings, int], Sequence[str]],
+        blocks: Callable[[], int],
         stock: LinkStock,
         make_end: EndMaker,
     ) -> None:
-        super().__init__(link_id, stock, make_end)
-        self._left = blocks
-        self._refuses = refuses
+        super().__init__(link_id, block_slots, stock, make_end)
+        self._agree = agree
+        self._blocks = blocks
         self._begun = 0
 
     def _begin(self, now_s: float) -> None:
@@ -438,7 +457,10 @@ class BobSession(LinkSession):
 
     def _take_word(self, word: AnyWord, now_s: float) -> None:
         if isinstance(word, Hello) and len(self._hellos) == 2 and word.settings is not None:
-            faults = self._refuses(word.settings)
+            faults = list(self._agree(word.settings, word.block_slots))
+            if not 1 <= word.block_slots <= self._block_slots:
+                faults.append(f"blocks of {word.block_slots} slots, 1 to {self._block_slots} wanted")
+            self._block_slots = word.block_slots
             if faults:
                 raise PeerMisbehaved("the settings do not fit: " + "; ".join(faults))
             self._settings = word.settings
@@ -458,7 +480,7 @@ class BobSession(LinkSession):
     def _go_on(self, now_s: float) -> None:
         """Begin blocks until one is under way, or say that there are no more."""
         while not self._ended and (self._end is None or self._end.state in FINISHED):
-            if self._begun == self._left:
+            if self._begun == self._blocks():
                 self._say(Done(self._begun))
                 self._finish("")
                 return

@@ -29,13 +29,11 @@ def put_packed(packed: Any, index: int, bit: Any) -> None:
 
 @kernel
 def largest_difference(slots: Any) -> Any:
-    """Return the largest and the smallest difference of neighbours; 0 and 1 for fewer than two slots."""
-    largest, smallest = np.int64(0), np.int64(1)
+    """Return the largest difference of neighbours; 0 for fewer than two slots."""
+    largest = np.int64(0)
     for index in range(1, slots.size):
-        difference = slots[index] - slots[index - 1]
-        largest = max(largest, difference)
-        smallest = min(smallest, difference)
-    return largest, smallest
+        largest = max(largest, slots[index] - slots[index - 1])
+    return largest
 
 
 @kernel

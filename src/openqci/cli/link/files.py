@@ -1,4 +1,4 @@
-"""Files of ``openqci link``: read with a clear reason when they cannot be, written whole or not at all."""
+"""Files of ``openqci link`` and ``openqci distil``: read with a clear reason when they cannot be, written whole or not at all."""
 
 import os
 import tempfile
@@ -18,8 +18,10 @@ def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
 
 
 @contextmanager
-def written_whole(file: Path) -> Iterator[BinaryIO]:
+def written_whole(file: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Yield a file beside ``file`` that takes its name once it is complete.
+
+    ``mode`` is who may read and write it; as of any other new file when not given.
 
     What goes wrong on the way, a full disk or an interruption, leaves the old file, or none.
 
@@ -38,9 +40,11 @@ def written_whole(file: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as beside:
             yield beside
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # as a file that was simply opened would have it
+        if mode is None:
+            mask = os.umask(0)
+            os.umask(mask)
+            mode = 0o666 & ~mask  # as a file that was simply opened would have it
+        os.chmod(name, mode)
         os.replace(name, file)
     except OSError as error:
         raise unwritable(file, error) from error
