@@ -1,4 +1,4 @@
-"""Files that commands read and write: a clear reason when they cannot be read, written whole or not at all."""
+"""Files that commands read and write: clear reasons when they cannot be read, written whole or not at all."""
 
 import os
 import tempfile
