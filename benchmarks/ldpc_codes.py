@@ -44,7 +44,7 @@ from openqci.kernels.phi_tables import LLR_UNITS_PER_NAT
 FRAME_BITS = COLUMNS * 1024
 FRAMES_PER_KEY = 16
 ERROR_RATES = (0.01, 0.02, 0.03, 0.04, 0.05, 0.08)
-OVERHEADS = {"fast": 0.07, "usual": OVERHEAD, "frugal": -0.02}
+OVERHEADS = {"fast": 0.07, "usual": OVERHEAD, "frugal": -0.025}
 PEER_LIFT = 128
 PEER_FRAMES = 5
 Bits = NDArray[np.uint8]
