@@ -17,8 +17,8 @@ INTENSITIES_MAX = 4
 SIFTED_BITS_MIN = 256
 """Below this a block cannot pay for its own verification tag; no proof gives key from so few bits."""
 
-DETECTIONS_MAX = 1 << 24
-MESSAGE_BYTES_MAX = 1 << 28
+DETECTIONS_MAX = 1 << 27
+MESSAGE_BYTES_MAX = 1 << 30
 
 EPSILON_COR_MIN = polynomial_hash_bound(DETECTIONS_MAX // 8)
 """What the verification tag can promise for the longest block."""
