@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check bench bench-distil docs clean browser
+.PHONY: help setup setup-dev up test lint check bench bench-distil bench-link docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -71,6 +71,10 @@ DISTILLATION_BENCHMARKS = cascade ldpc_codes amplification blocks
 
 bench-distil: setup-dev
 	@set -e; for name in $(DISTILLATION_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS); done
+
+# SATQUMA=/path/to/checkout asks SatQuMA in the same run.
+bench-link: setup-dev
+	@$(BIN)/python benchmarks/link.py $(ARGS)
 
 docs: setup-dev
 	$(UV) sync --frozen --inexact --extra plot --extra kernels --quiet --group docs
