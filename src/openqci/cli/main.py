@@ -21,6 +21,7 @@ COMMANDS = {
     "pki": "look at the test certificate authority",
     "scenario": "check and list scenarios",
     "link": "rates, detections and published experiments of QKD links",
+    "distil": "distil recorded detections into secret key",
 }
 
 

@@ -20,7 +20,7 @@ from openqci.links.passes import Downlink, PassChannel, PassCounts, PassKey, pas
 from openqci.links.ports import DeviceProfile, HopProfile
 from openqci.links.profiles import Profile, profile, profile_ids, profile_schema, read_profiles
 from openqci.links.protocols import LinkCase, LinkRate, protocol, protocol_ids
-from openqci.links.rate import link_detections, link_rate, sweep
+from openqci.links.rate import decoy_link, link_detections, link_rate, sweep
 
 __all__ = [
     "DecoySettings",
@@ -35,6 +35,7 @@ __all__ = [
     "PassCounts",
     "PassKey",
     "Profile",
+    "decoy_link",
     "expected_counts",
     "forecast",
     "link_detections",

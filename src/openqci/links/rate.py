@@ -16,7 +16,9 @@ from openqci.links.protocols.case import (
     Yield,
     link_rate_of,
 )
+from openqci.links.protocols.decoy_bb84 import DecoyBB84
 from openqci.links.protocols.registry import protocol, protocol_ids
+from openqci.quantum.link import QuantumLink
 
 DETECTIONS_MAX = 10**8
 """Of one drawing of BB84; they take some 2 GB."""
@@ -92,6 +94,22 @@ def link_detections(case: LinkCase, detections: int, seed: int) -> Arrays:
     if case.optimise:
         case = replace(case, proof=proof_id_of(chosen, proof_name(case)))
     return chosen.draw(case, detections, np.random.Generator(np.random.SFC64(seed)))
+
+
+def decoy_link(case: LinkCase) -> QuantumLink:
+    """Return source, fibre and receiver of a BB84 case, at the settings under which its rate is judged.
+
+    Raises
+    ------
+    ConfigurationError
+        For another protocol than decoy-state BB84.
+    """
+    chosen = protocol(case.protocol_id)
+    if not isinstance(chosen, DecoyBB84):
+        known = ", ".join(each for each in protocol_ids() if isinstance(protocol(each), DecoyBB84))
+        raise ConfigurationError(f"protocol {case.protocol_id}: expected one of {known}")
+    refuse_what_is_for_quadratures(case)
+    return chosen.quantum_link(case, chosen.pulses(case, proof_id_of(chosen, proof_name(case))))
 
 
 def proof_name(case: LinkCase) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from openqci.cli.link import experiments, plotting, rate, simulate
+from openqci.cli.link import experiments, plotting, rate, record, simulate
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -11,5 +11,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     rate.add_parser(verbs)
     simulate.add_parser(verbs)
+    record.add_parser(verbs)
     plotting.add_parser(verbs)
     experiments.add_parser(verbs)
