@@ -4,8 +4,8 @@ A sync pulse comes every so many slots. Of its tags some are missing, some are o
 a little early or late; in between, the clocks drift. Four steps, none of which knows a bit:
 
 1. the period by Bob's clock is the median of the gaps between neighbouring tags;
-2. in blocks of a few dozen tags, each tag votes for those that stand whole periods from it: the largest party
-   is taken for sync pulses, and the rest is spurious. A slow drift does not disturb this;
+2. in blocks of a few dozen tags, those that stand whole periods from each other are a party: the largest is
+   taken for sync pulses, and the rest is spurious. A slow drift does not disturb this;
 3. the parties are numbered by whole periods from block to block, the first by when the run is known to have
    begun;
 4. the mean of every ``TAGS_PER_KNOT`` tags is a knot, and the clock is linear between knots.
@@ -31,6 +31,10 @@ SPREAD_MAX = 0.02
 
 SYNC_TAGS_MIN = 8
 BLOCK_TAGS = 32
+
+CANDIDATES = 12
+"""Tags of a block, evenly over it, one of which leads its largest party; the last place may be empty."""
+
 TAGS_PER_KNOT = 64
 
 GAP_PERIODS_MAX = 10_000
@@ -155,12 +159,13 @@ def largest_parties(
     times_ps: Times, there: Mask, period_ps: float, tolerance_ps: float
 ) -> tuple[NDArray[np.intp], Mask]:
     """Return, for each block, the tag that most others stand whole periods from, and which these are."""
-    apart = (times_ps[:, :, None] - times_ps[:, None, :]).astype(np.float64)
+    candidates = np.linspace(0, times_ps.shape[1] - 2, CANDIDATES).astype(np.intp)
+    apart = (times_ps[:, None, :] - times_ps[:, candidates, None]).astype(np.float64)
     astray = np.abs(apart - np.rint(apart / period_ps) * period_ps)
     agree = astray <= tolerance_ps + 1e-6 * WANDER_PPM_MAX * np.abs(apart)
-    agree &= there[:, :, None] & there[:, None, :]
-    leader = np.argmax(agree.sum(axis=2), axis=1)
-    return leader, agree[np.arange(len(leader)), leader]
+    agree &= there[:, None, :]
+    best = np.argmax(agree.sum(axis=2), axis=1)
+    return candidates[best], agree[np.arange(best.size), best]
 
 
 def clock_of(tags: RecordedTags, times_ps: Times, numbers: Times, period_ps: float) -> TimeMap:

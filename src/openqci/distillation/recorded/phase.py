@@ -49,7 +49,7 @@ class PhaseTrack:
 
 
 def track_phase(clock: TimeMap, times_ps: Times) -> PhaseTrack:
-    """Return the phase of clicks at ``times_ps``, shape (n,), not falling but for differences of delays.
+    """Return the phase of clicks at ``times_ps``, shape (n,), in order but for delays.
 
     Raises
     ------
@@ -82,18 +82,28 @@ def track_phase(clock: TimeMap, times_ps: Times) -> PhaseTrack:
             f"{STEP_MAX:g} from one part of the run to the next"
         )
     phases = np.concatenate([phases[:1], phases[0] + np.cumsum(steps)])
-    return with_ends(PhaseTrack(middles, phases), int(times_ps[0]), int(times_ps[-1]))
+    rising = np.flatnonzero(np.diff(middles, prepend=middles[0] - 1))  # clicks may pile up in one picosecond
+    return with_ends(PhaseTrack(middles[rising], phases[rising]), int(times_ps[0]), int(times_ps[-1]))
 
 
-def corrected(clock: TimeMap, track: PhaseTrack) -> TimeMap:
-    """Return the map from times to slots with the phase taken off: knots where either has one."""
+def corrected(clock: TimeMap, track: PhaseTrack, slot_ps: float) -> TimeMap:
+    """Return the map from times to slots with the phase taken off: knots where either has one.
+
+    Raises
+    ------
+    ConfigurationError
+        If slots would go by much faster or slower than the clocks.
+    """
     times_ps = np.unique(np.concatenate([clock.times_ps, track.times_ps]))
     slots, fractions = clock(times_ps)
-    return map_through(times_ps, slots, fractions - track.at(times_ps), float(clock.rates[0]))
+    line = map_through(times_ps, slots, fractions - track.at(times_ps), float(clock.rates[0]))
+    if not line.is_even(slot_ps):
+        raise no_phase("with it the clocks would not go evenly; check jitter of sync pulses and light")
+    return line
 
 
 def mean_times(times_ps: Times, starts: NDArray[np.intp], sizes: NDArray[np.intp]) -> Times:
-    """Return the mean time of each bin; bins follow each other even where single clicks do not."""
+    """Return the mean time of each bin, rounded; made not to fall where long delays have mixed bins."""
     since = (times_ps - np.repeat(times_ps[starts], sizes)).astype(np.float64)
     means = times_ps[starts] + np.rint(np.add.reduceat(since, starts) / sizes).astype(np.int64)
     return np.maximum.accumulate(means)

@@ -13,10 +13,10 @@ from openqci.distillation.recorded.phase import BINS_MAX, CLICKS_PER_BIN, correc
 from openqci.distillation.recorded.recordings import RecordedTags
 from openqci.distillation.recorded.slots import (
     BLOCKED,
+    IN_BOTH_BASES,
     OUTSIDE_GATE,
     OUTSIDE_RUN,
     Settled,
-    assign_slots,
     channel_tables,
     settle,
 )
@@ -25,12 +25,8 @@ from openqci.distillation.recorded.timemap import TimeMap
 SAMPLE_MAX = BINS_MAX * CLICKS_PER_BIN
 """Clicks by which the phase is tracked; of a longer recording every so many, evenly over the run."""
 
-CLICKED = np.arange(16)
-BASIS_OF = np.where(CLICKED < 4, 0, 1).astype(np.uint8)
-BIT_OF = np.where(np.isin(CLICKED, [0b0010, 0b1000]), 1, 0).astype(np.uint8)
-DOUBLE = np.array([each.bit_count() > 1 for each in range(16)])
-BOTH_BASES = (CLICKED % 4 > 0) & (CLICKED >= 4)
-"""By who clicked, a set of four: what a single click says, whether there were more, and in both bases."""
+ARRIVALS_MAX = 1 << 16
+"""Clicks by which jitter and channels are judged, for the report alone."""
 
 
 class SynchronisationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +115,9 @@ def detections_of(
     clock = fit_clock(tags, tags.times_ps[is_sync] - tags.sync.delay_ps)
     times_ps, channels = sample_of_clicks(tags, is_sync)
     track = track_phase(clock.clock, times_ps)
-    line = corrected(clock.clock, track)
-    # After a click in slot s a detector may be dead until the gate of slot s + dead_slots has closed.
-    dead_slots = math.ceil(tags.dead_time_ps / tags.slot_ps - 1e-6)
-    settled = settle(assign_slots(tags, line, compiled=compiled), dead_slots, tags.pulses, compiled=compiled)
-    bases, bits, double_clicks = outcomes(settled, entropy)
+    line = corrected(clock.clock, track, tags.slot_ps)
+    settled = settle(tags, line, compiled=compiled)
+    draw_doubles(settled, entropy)
     sync_tags = int(np.count_nonzero(is_sync))
     jitter_ps, offsets_ps = arrivals(tags, line, times_ps, channels)
     clicks, detections = tags.times_ps.size - sync_tags, settled.slots.size
@@ -145,11 +139,11 @@ def detections_of(
         outside_gate=lost[1],
         blocked_by_dead_time=lost[2],
         merged_clicks=clicks - sum(lost) - detections,
-        double_clicks=double_clicks,
+        double_clicks=settled.doubles.size,
         detections=detections,
     )
     invariant(report.balances(), "every tag is a sync tag, a lost click or part of a detection")
-    return DetectionRecord(settled.slots, bases, bits, double_clicks), report
+    return DetectionRecord(settled.slots, settled.bases, settled.bits, settled.doubles.size), report
 
 
 def sample_of_clicks(tags: RecordedTags, is_sync: np.ndarray) -> tuple[np.ndarray, Bits]:
@@ -164,6 +158,8 @@ def arrivals(
     tags: RecordedTags, line: TimeMap, times_ps: np.ndarray, channels: Bits
 ) -> tuple[float, dict[int, float]]:
     """Return the jitter of clicks about the middle of their slots, and the mean of each channel, in ps."""
+    stride = -(-times_ps.size // ARRIVALS_MAX)
+    times_ps, channels = times_ps[::stride], channels[::stride]
     turns = np.exp(2j * np.pi * line(times_ps)[1])
     visibility = min(1.0, abs(complex(turns.mean())))
     jitter_ps = math.sqrt(-2 * math.log(visibility)) * tags.slot_ps / (2 * math.pi)
@@ -175,17 +171,15 @@ def arrivals(
     return jitter_ps, offsets_ps
 
 
-def outcomes(settled: Settled, entropy: Entropy) -> tuple[Bits, Bits, int]:
-    """Return basis and bit of every detection, and how many were drawn; two bits of entropy for each."""
-    bases, bits = BASIS_OF[settled.clicked], BIT_OF[settled.clicked]
-    doubles = np.flatnonzero(DOUBLE[settled.clicked])
-    if doubles.size:
-        length = -(-2 * doubles.size // 8)
-        drawn = entropy(length)
-        invariant(len(drawn) == length, "entropy gives as many bytes as asked for")
-        pairs = np.unpackbits(np.frombuffer(drawn, dtype=np.uint8))[: 2 * doubles.size].reshape(-1, 2)
-        in_both = BOTH_BASES[settled.clicked[doubles]]
-        bases[doubles] = np.where(in_both, pairs[:, 0], bases[doubles])
-        bits[doubles] = pairs[:, 1]
-    settled.clicked[:] = 0
-    return bases, bits, doubles.size
+def draw_doubles(settled: Settled, entropy: Entropy) -> None:
+    """Draw what double clicks say, in place: two bits of entropy for each, basis and bit."""
+    doubles = settled.doubles
+    if not doubles.size:
+        return
+    length = -(-2 * doubles.size // 8)
+    drawn = entropy(length)
+    invariant(len(drawn) == length, "entropy gives as many bytes as asked for")
+    pairs = np.unpackbits(np.frombuffer(drawn, dtype=np.uint8))[: 2 * doubles.size].reshape(-1, 2)
+    bases = settled.bases[doubles]
+    settled.bases[doubles] = np.where(bases == IN_BOTH_BASES, pairs[:, 0], bases)
+    settled.bits[doubles] = pairs[:, 1]

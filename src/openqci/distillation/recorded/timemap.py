@@ -10,6 +10,9 @@ from openqci.core.detections import Slots
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
+RATE_MAX = 2.0
+"""Of a piece, in nominal slots, and its inverse: a line that is steeper or flatter follows noise."""
+
 
 @dataclass(frozen=True)
 class TimeMap:
@@ -29,6 +32,11 @@ class TimeMap:
         """Return the piece that each time belongs to."""
         pieces = np.searchsorted(self.times_ps, times_ps, side="right") - 1
         return np.maximum(pieces, 0, out=pieces)
+
+    def is_even(self, slot_ps: float) -> bool:
+        """Return whether no piece is more than ``RATE_MAX`` steeper or flatter than the clocks."""
+        rates = self.rates * slot_ps
+        return bool(np.all(rates <= RATE_MAX) and np.all(rates >= 1 / RATE_MAX))
 
     def __call__(self, times_ps: Times) -> tuple[Slots, Floats]:
         """Return the nearest slot of each time, and how far from its middle that is, in slots."""
