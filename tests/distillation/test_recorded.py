@@ -386,6 +386,36 @@ def test_a_drift_of_many_slots_is_followed() -> None:
     assert (sent.bits[found.slots][same] != found.bits[same]).mean() < 0.03
 
 
+def test_an_hour_at_a_gigahertz_keeps_every_slot() -> None:
+    """4.5e12 pulses, a clock that wanders by 2 ppm, a path that swings by six slots either way."""
+    rng, pulses = generator(9), 3600 * 1_250_000_000
+
+    def shown_ps(slots: Any) -> Any:
+        angle = 2 * np.pi * slots / (pulses / 6)
+        return slots * 800.0 * (1 - 80e-6) + 2e-6 * 600e12 / (2 * np.pi) * np.sin(angle)
+
+    slots = np.unique(rng.integers(0, pulses, 200_000))
+    sync = np.arange(0, pulses, 25_000_000)
+    swing_ps = 5000 * np.sin(2 * np.pi * slots / pulses)
+    clicks_ps = shown_ps(slots) + swing_ps + rng.normal(0, 50, slots.size)
+    times = np.concatenate([clicks_ps, shown_ps(sync) + rng.normal(0, 30, sync.size)])
+    order = np.argsort(times)
+    channels = np.concatenate([rng.integers(1, 5, slots.size), np.zeros(sync.size)]).astype(np.uint8)
+    tags = RecordedTags(
+        clock_rate_hz=1.25e9,
+        pulses=pulses,
+        start_ps=0,
+        times_ps=np.rint(times[order]).astype(np.int64),
+        channels=channels[order],
+        detectors=DETECTORS,
+        sync=SyncChannel(0, 25_000_000),
+        gate_width_ps=800,
+    )
+    found, report = detections_of(tags, entropy("tags"))
+    assert np.mean(np.isin(slots, found.slots)) > 0.999
+    assert report.clock_offset_ppm == pytest.approx(-80, abs=0.1)
+
+
 def test_a_long_gap_of_the_sync_pulses_is_bridged() -> None:
     tags = recorded(20_000)[1]
     middle = np.median(tags.times_ps)

@@ -8,7 +8,8 @@ a little early or late; in between, the clocks drift. Four steps, none of which 
    taken for sync pulses, and the rest is spurious. A slow drift does not disturb this;
 3. the parties are numbered by whole periods from block to block, the first by when the run is known to have
    begun;
-4. the mean of every ``TAGS_PER_KNOT`` tags is a knot, and the clock is linear between knots.
+4. the mean of every few tags, so many as come in ``KNOT_SPACING_PS``, is a knot, and the clock is linear
+   between knots.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,10 @@ BLOCK_TAGS = 32
 CANDIDATES = 12
 """Tags of a block, evenly over it, one of which leads its largest party; the last place may be empty."""
 
-TAGS_PER_KNOT = 64
+TAGS_PER_KNOT_MIN, TAGS_PER_KNOT_MAX = 4, 64
+
+KNOT_SPACING_PS = 5e10
+"""Wanted between knots: more tags in one mean are less jitter, a longer piece is more curvature left out."""
 
 GAP_PERIODS_MAX = 10_000
 """Without a sync tag; ``WANDER_PPM_MAX`` then is a tenth of a period, and no period is lost count of."""
@@ -169,8 +173,9 @@ def largest_parties(
 
 
 def clock_of(tags: RecordedTags, times_ps: Times, numbers: Times, period_ps: float) -> TimeMap:
-    """Return the clock through the mean of every ``TAGS_PER_KNOT`` sync tags."""
-    groups = max(1, times_ps.size // TAGS_PER_KNOT)
+    """Return the clock through the means of sync tags that follow each other."""
+    per_knot = min(max(int(KNOT_SPACING_PS / period_ps), TAGS_PER_KNOT_MIN), TAGS_PER_KNOT_MAX)
+    groups = max(1, times_ps.size // per_knot)
     edges = np.linspace(0, times_ps.size, groups + 1).astype(np.intp)
     starts, sizes = edges[:-1], np.diff(edges)
     times_0, numbers_0 = times_ps[starts], numbers[starts]
