@@ -213,7 +213,7 @@ def test_trap_02_splitting_a_pass_in_ten_loses_key(proof_id):
     apart = [part.key(proof_id) for part in parts]
     assert whole.length_bits > 0
     # A bound for each part has ten times the deviations; the outer parts give nothing any more.
-    assert sum(each.length_bits for each in apart) < 0.75 * whole.length_bits
+    assert sum(each.length_bits for each in apart) < 0.8 * whole.length_bits
     assert apart[0].length_bits == 0
     # Ten bounds have also ten chances to fail, so that the epsilon of the sum is ten times larger.
     assert sum(each.epsilon for each in apart) == pytest.approx(10 * whole.epsilon)

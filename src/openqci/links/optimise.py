@@ -6,8 +6,11 @@ the plateau of zero. One setting is chosen per block, as a source that cannot kn
 
 Method. Settings are written in variables without bounds. A fixed set of points that covers them evenly is
 asked first; from the best few, Newton's method climbs with derivatives from a stencil of 15 (21 for five
-variables) points, all of one call, and takes the best of several damped steps, again of one call. Links that
-are optimised together are independent of each other.
+variables) points, all of one call, and takes the best of several damped steps, again of one call. Where a
+bound on few counts is cut off at zero there may be a second hill, so the search goes on from places around
+the top. A block that is hardly large enough for a key lies on a plateau but for a small place; where none or
+a far-fetched one was found, the search goes from larger blocks down. Links that are optimised together are
+independent of each other.
 
 >>> from openqci.quantum.decoy_statistics import DecoyPlant
 >>> plant = DecoyPlant(efficiency=0.5 * 10**-3.0, dark_count_probability=5e-7, misalignment_error=0.01)
@@ -17,11 +20,11 @@ are optimised together are independent of each other.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from openqci.core.errors import ConfigurationError, OutsideModel
 from openqci.proofs import proof
@@ -37,6 +40,11 @@ INTENSITY_MAX = 1.5
 START_POINTS = 192
 STARTS = 3
 ITERATIONS = 12
+ASIDE = 0.8
+"""How far from a top, along each variable, the search for a higher one begins."""
+
+STARTS_ASIDE, ITERATIONS_ASIDE, ITERATIONS_LAST = 5, 5, 4
+LARGER_BLOCKS = (100.0, 10.0)
 STENCIL_STEP = 3e-3
 DAMPINGS = np.array([0.0, 1e-3, 1e-2, 0.1, 0.5, 2.0, 10.0])
 STEP_MAX = 1.5
@@ -47,6 +55,14 @@ PLACE_MAX = 14.0
 STARTS_TWO_DECOYS = ((-1.9, 0.6), (-1.6, 0.6), (-1.0, 3.5), (-1.0, 2.5), (0.0, 3.6))
 STARTS_ONE_DECOY = ((-1.9, 0.6), (-2.0, 0.6), (-2.0, 2.5), (0.0, 3.6))
 """Where to start: signal, decoy over signal, probabilities, basis bias, each as its variable."""
+
+Indices = NDArray[np.int64]
+
+Z_COLUMN, LENGTH_COLUMN, RATE_COLUMN = 2, 4, 5
+"""Of what :meth:`Climb.highest` returns."""
+
+Z_PROBABILITY_ASTRAY = 0.1
+"""Below this a fixed number of key bits takes ever more pulses: a climb that ended there has lost its way."""
 
 LINKS_AT_ONCE = 256
 """So that the arrays of a stencil stay in the processor's cache."""
@@ -91,7 +107,17 @@ class KeyBlock:
         size = self.pulses if self.key_bits is None else self.key_bits
         return np.asarray(size, dtype=np.float64).shape or (1,)
 
-    def part(self, chosen: slice, shape: tuple[int, ...]) -> "KeyBlock":
+    def larger(self, factor: float) -> "KeyBlock":
+        """Return a block so many times as large."""
+        pulses, key_bits = (
+            None if size is None else factor * np.asarray(size, dtype=np.float64)
+            for size in (self.pulses, self.key_bits)
+        )
+        return KeyBlock(
+            pulses, key_bits, self.error_correction_efficiency, self.epsilon_sec, self.epsilon_cor
+        )
+
+    def part(self, chosen: "slice | Indices", shape: tuple[int, ...]) -> "KeyBlock":
         """Return the block of a part of the links, with one axis more at the end."""
         sizes = [
             None if size is None else np.broadcast_to(np.asarray(size, dtype=np.float64), shape)
@@ -193,13 +219,20 @@ def optimise_decoy(
     shape = np.broadcast_shapes(plant.shape, block.shape)
     if len(shape) != 1:
         raise OutsideModel("plant", shape, "fields that broadcast to one axis of links")
+
+    def climb(rows: "slice | Indices") -> Climb:
+        return Climb(plant.part(rows, shape), block.part(rows, shape), chosen, faintest_intensity)
+
     starts = range(0, shape[0], LINKS_AT_ONCE)
-    parts = [slice(start, start + LINKS_AT_ONCE) for start in starts]
-    found = [
-        Climb(plant.part(part, shape), block.part(part, shape), chosen, faintest_intensity).highest()
-        for part in parts
-    ]
+    found = [climb(slice(start, start + LINKS_AT_ONCE)).highest() for start in starts]
     columns = [np.concatenate(each) for each in zip(*found, strict=True)]
+    astray = np.flatnonzero((columns[LENGTH_COLUMN] <= 0) | (columns[Z_COLUMN] < Z_PROBABILITY_ASTRAY))
+    for start in range(0, astray.size, LINKS_AT_ONCE):
+        rows = astray[start : start + LINKS_AT_ONCE]
+        again = climb(rows).highest_from_larger_blocks()
+        better = again[RATE_COLUMN] > columns[RATE_COLUMN][rows]
+        for column, values in zip(columns, again, strict=True):
+            column[rows[better]] = values[better]
     return DecoySettings(chosen.proof_id, *columns)
 
 
@@ -221,15 +254,38 @@ class Climb:
 
     def highest(self) -> tuple[Floats, ...]:
         """Return settings, unclipped and whole bits and bits per pulse of the best places, B rows each."""
-        places, heights = self.best_starts()
-        for _ in range(ITERATIONS):
+        return self.told(self.top(*self.best_starts()))
+
+    def highest_from_larger_blocks(self) -> tuple[Floats, ...]:
+        """Return the same, from the best settings of larger blocks down to this one."""
+        largest, *others = (replace(self, block=self.block.larger(factor)) for factor in LARGER_BLOCKS)
+        place = largest.top(*largest.best_starts())
+        for each in (*others, self):
+            place = each.top(place, each.heights_at(place))
+        return self.told(place)
+
+    def top(self, places: Floats, heights: Floats) -> Floats:
+        """Return the highest place that is found from places of shape (B, P, d); shape (B, 1, d)."""
+        place, height = highest_of(*self.climbed_on(places, heights, ITERATIONS))
+        aside = np.concatenate([np.eye(self.variables), -np.eye(self.variables)]) * ASIDE
+        around = place + aside
+        starts = highest_of(around, self.heights_at(around), STARTS_ASIDE)
+        beside, above = highest_of(*self.climbed_on(*starts, ITERATIONS_ASIDE))
+        both = np.concatenate([place, beside], axis=1), np.concatenate([height, above], axis=1)
+        return highest_of(*self.climbed_on(*highest_of(*both), ITERATIONS_LAST))[0]
+
+    def climbed_on(self, places: Floats, heights: Floats, iterations: int) -> tuple[Floats, Floats]:
+        """Return where places have come after so many steps, or once they stand still."""
+        for _ in range(iterations):
             before = heights.max(axis=1)
             places, heights = self.climbed(places, heights)
             gain = heights.max(axis=1) - before
             if (gain <= GAIN_RELATIVE_MIN * np.abs(before)).all():
                 break
-        best = heights.argmax(axis=1)[:, None]
-        place = np.take_along_axis(places, best[..., None], axis=1)
+        return places, heights
+
+    def told(self, place: Floats) -> tuple[Floats, ...]:
+        """Return settings and what they give at a place for each link."""
         settings = settings_of(place, self.faintest_intensity)
         lengths, pulses = expected_lengths(self.plant, self.block, self.proof, *settings)
         whole = lengths.length_bits
@@ -256,8 +312,7 @@ class Climb:
         fixed = start_places(self.variables)
         links = np.shape(self.plant.efficiency)[0]
         heights = self.heights_at(np.broadcast_to(fixed, (links, *fixed.shape)))
-        best = np.argpartition(-heights, STARTS, axis=1)[:, :STARTS]
-        return fixed[best], np.take_along_axis(heights, best, axis=1)
+        return highest_of(np.broadcast_to(fixed, (links, *fixed.shape)), heights, STARTS)
 
     def climbed(self, places: Floats, heights: Floats) -> tuple[Floats, Floats]:
         """Return every place after one step of Newton's method, or where it was if none is higher."""
@@ -276,6 +331,12 @@ class Climb:
         moved = np.take_along_axis(tried, best[..., None], axis=2)[:, :, 0]
         better = higher > heights
         return np.where(better[..., None], moved, places), np.where(better, higher, heights)
+
+
+def highest_of(places: Floats, heights: Floats, number: int = 1) -> tuple[Floats, Floats]:
+    """Return the highest so many of places (B, P, d) with heights (B, P)."""
+    best = np.argpartition(-heights, min(number, heights.shape[1] - 1), axis=1)[:, :number]
+    return np.take_along_axis(places, best[..., None], axis=1), np.take_along_axis(heights, best, axis=1)
 
 
 def settings_of(places: Floats, faintest_intensity: float) -> tuple[Floats, Floats, Floats]:
@@ -348,7 +409,9 @@ def newton_steps(slopes: Floats, curvature: Floats) -> Floats:
     """
     sizes, axes = np.linalg.eigh(curvature)
     sizes = np.abs(sizes)
-    largest = np.maximum(sizes.max(axis=-1, keepdims=True), 1e-300)
+    # On a flat place steps are long, and cut off below; they must not be too long for a number.
+    flat = 1e-12 * np.abs(slopes).max(axis=-1, keepdims=True) + 1e-300
+    largest = np.maximum(sizes.max(axis=-1, keepdims=True), flat)
     along = np.einsum("...ji,...j->...i", axes, slopes)
     damped = sizes[..., None, :] + (DAMPINGS[:, None] + 1e-9) * largest[..., None, :]
     steps = np.einsum("...ij,...mj->...mi", axes, along[..., None, :] / damped)

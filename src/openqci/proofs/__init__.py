@@ -9,8 +9,10 @@ id                        decoys      source
 ``rusca-2018``            one         D. Rusca et al., Appl. Phys. Lett. 112, 171104 (2018)
 ``lim-2014``              two         C. C. W. Lim et al., Phys. Rev. A 89, 022307 (2014)
 ``wiesemann-2024``        one         J. Wiesemann et al., arXiv:2405.16578
-``rusca-2018-chernoff``   one         the same with Chernoff tails, as ``lim-2014-chernoff``
-``wiesemann-2024-azuma``  one         the same with Azuma's tails
+``lim-2014-chernoff``     two         the same with Chernoff tails
+``..-chernoff-capped``    two         and errors of single photons capped by all that were seen
+``rusca-2018-chernoff``   one         with Chernoff tails
+``wiesemann-2024-azuma``  one         with Azuma's tails
 ========================  ==========  ======================================================
 
 These are the proofs of the key that the network distils, found by :func:`proof`. Other protocols take other

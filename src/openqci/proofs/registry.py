@@ -8,13 +8,14 @@ from openqci.proofs.one_decoy import (
     WIESEMANN_2024,
     WIESEMANN_2024_AZUMA,
 )
-from openqci.proofs.two_decoy import LIM_2014, LIM_2014_CHERNOFF
+from openqci.proofs.two_decoy import LIM_2014, LIM_2014_CHERNOFF, LIM_2014_CHERNOFF_CAPPED
 
 _PROOFS: dict[str, FiniteKeyProof] = {
     each.proof_id: each
     for each in (
         LIM_2014,
         LIM_2014_CHERNOFF,
+        LIM_2014_CHERNOFF_CAPPED,
         RUSCA_2018,
         RUSCA_2018_CHERNOFF,
         WIESEMANN_2024,

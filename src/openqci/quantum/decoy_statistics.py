@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from openqci.core.errors import OutsideModel
 from openqci.quantum.elements import Floats
@@ -80,7 +80,7 @@ class DecoyPlant:
         if self.form not in ("threshold", "lim-2014"):
             raise OutsideModel("form", self.form, "threshold or lim-2014")
 
-    def part(self, chosen: slice, shape: tuple[int, ...]) -> "DecoyPlant":
+    def part(self, chosen: slice | NDArray[np.int64], shape: tuple[int, ...]) -> "DecoyPlant":
         """Return the plant of a part of the links, with one axis more at the end, for settings to vary on."""
 
         def cut(values: ArrayLike) -> Floats:

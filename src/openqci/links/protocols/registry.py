@@ -43,10 +43,11 @@ _PROTOCOLS: dict[str, LinkProtocol] = {
         DecoyBB84(
             "bb84-decoy2",
             decoys=2,
-            proof_ids=("lim-2014", "lim-2014-chernoff", BB84_ASYMPTOTIC),
+            proof_ids=("lim-2014", "lim-2014-chernoff", "lim-2014-chernoff-capped", BB84_ASYMPTOTIC),
             short_names={
                 "lim2014": "lim-2014",
                 "chernoff": "lim-2014-chernoff",
+                "capped": "lim-2014-chernoff-capped",
                 "asymptotic": BB84_ASYMPTOTIC,
             },
         ),
