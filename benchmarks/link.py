@@ -7,8 +7,8 @@ variable ``SATQUMA`` names a checkout, it is asked in the same run for the pass 
 
 Both then climb the same length, that of SatQuMA, whose own function judges our settings: its expected errors
 (spread over the intensities as the counts are) and its bound on the errors of single photons (no more than
-there are errors). What our own proofs give for the pass is told beside. SatQuMA starts from random settings and sometimes ends with no key; the best of its runs
-counts.
+there are errors). What our own proofs give for the pass is told beside. SatQuMA starts from random settings
+and sometimes ends with no key; the best of its runs counts.
 """
 
 import argparse

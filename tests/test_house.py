@@ -390,3 +390,9 @@ def test_every_line_of_the_checklist_of_distillation_has_its_test() -> None:
     text = "".join(path.read_text() for path in (ROOT / "tests" / "distillation").rglob("test_*.py"))
     found = {int(number) for number in re.findall(r"def test_checklist_(\d\d)_", text)}
     assert found == set(range(1, 21))
+
+
+def test_every_modelling_trap_has_its_test() -> None:
+    """What simulators do wrong, twenty-two ways, and the tests by number that catch each."""
+    text = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {int(number) for number in re.findall(r"def test_trap_(\d\d)_", text)} == set(range(1, 23))
