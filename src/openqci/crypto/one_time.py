@@ -30,10 +30,16 @@ def one_time_pad(message: Buffer, pad: Buffer) -> bytearray:
     return bytearray(mixed.to_bytes(len(message), "little"))
 
 
-def one_time_mac(key: Buffer, message: Buffer) -> bytes:
-    """Return the 16-byte tag of ``message`` under a 32-byte key that is used for this message alone."""
+def one_time_mac(key: Buffer, *message: Buffer) -> bytes:
+    """Return the 16-byte tag of a message under a 32-byte key that is used for this message alone.
+
+    The message may come in parts, which are one behind the other and not copied.
+    """
     invariant(len(key) == ONE_TIME_MAC_KEY_BYTES, "a one-time MAC key has 32 bytes")
-    return Poly1305.generate_tag(bytes(key), bytes(message))
+    mac = Poly1305(bytes(key))
+    for part in message:
+        mac.update(part)
+    return mac.finalize()
 
 
 def equal(a: Buffer, b: Buffer) -> bool:

@@ -17,6 +17,7 @@ wear off (Abidin and Larsson, arXiv:1109.5168). The key of a block is cut by dir
 the last place of each direction for Abort: the two ends never use the same bytes for different texts.
 """
 
+import itertools
 from enum import StrEnum
 
 from openqci.core.errors import PeerMisbehaved, invariant
@@ -130,14 +131,14 @@ class _OneWay:
         self._key = SecretBytes(key)
         self._block = block
         self._phase = 0
-        self._open: list[bytes] = []
+        self._open: list[tuple[bytes, bytes]] = []
         self._checks = 0
         self._abort_key_used = False
 
     def append(self, body: bytes) -> int:
         if self.sequence >= MESSAGES_MAX:
             raise PeerMisbehaved(f"{self.direction} has more than {MESSAGES_MAX} messages in one block")
-        self._open.append(_number(self.sequence) + _number(len(body)) + body)
+        self._open.append((_number(self.sequence) + _number(len(body)), body))
         self.sequence += 1
         return self.sequence - 1
 
@@ -149,10 +150,10 @@ class _OneWay:
         """Return the tag that the open messages should have."""
         if self._phase >= PHASES_PER_DIRECTION:
             raise PeerMisbehaved(f"{self.direction} has more than {PHASES_PER_DIRECTION} tags in one block")
-        return self._tag(self._phase, b"".join(self._open))
+        return self._tag(self._phase, *itertools.chain.from_iterable(self._open))
 
     def end_phase(self, tag: bytes) -> bytes:
-        self._book(sum(len(message) for message in self._open))
+        self._book(sum(len(head) + len(body) for head, body in self._open))
         self._open.clear()
         self._phase += 1
         return tag
@@ -178,11 +179,11 @@ class _OneWay:
         self.epsilon += polynomial_hash_bound(length_bytes + len(self._prefix(0)))
         self.key_bytes_used += ONE_TIME_MAC_KEY_BYTES
 
-    def _tag(self, phase: int, text: bytes) -> bytes:
+    def _tag(self, phase: int, *text: bytes) -> bytes:
         invariant(len(self._key) > 0, "a wiped channel seals and opens nothing")
         start = phase * ONE_TIME_MAC_KEY_BYTES
         one_time_key = memoryview(self._key.reveal())[start : start + ONE_TIME_MAC_KEY_BYTES]
-        tag = one_time_mac(one_time_key, self._prefix(phase) + text)
+        tag = one_time_mac(one_time_key, self._prefix(phase), *text)
         invariant(len(tag) == TAG_BYTES, "a tag has 16 bytes")
         return tag
 
