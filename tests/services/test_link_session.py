@@ -179,7 +179,7 @@ def test_a_line_cut_at_any_word_leaves_nothing_that_only_one_end_has(loses):
         assert kept and all(a == b for a, b in map(link.keys, kept)), at
 
 
-@examples(max_examples=60)
+@examples(max_examples=150)
 @given(st.data())
 def test_no_lie_of_the_line_gives_keys_that_differ(data):
     link = Link()
@@ -248,6 +248,17 @@ def test_a_peer_that_does_not_fit_is_refused_before_any_key_is_spent(options, sa
     ended_a, ended_b, _ = link.run(BLOCKS, **options)
     assert said in ended_a.fault and said in ended_b.fault
     assert before == [link.stocks[name].stocks() for name in ("alice", "bob")]
+
+
+def test_settings_that_cannot_be_end_the_session():
+    link = Link()
+
+    def forged(number, name, word):
+        at = word.find(msgspec.msgpack.encode(SETTINGS.qber_max))
+        return (word[:at] + msgspec.msgpack.encode(0.6) + word[at + 9 :],) if at > 0 else (word,)
+
+    _, ended, _ = link.run(BLOCKS, forged)
+    assert "qber_max: expected above 0 and below 0.5" in ended.fault
 
 
 def test_two_alices_do_not_talk():

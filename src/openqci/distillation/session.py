@@ -31,7 +31,7 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
+from openqci.core.errors import ConfigurationError, KeyUnavailable, PeerMisbehaved, invariant
 from openqci.core.keys import SecretBytes, SecretKey
 from openqci.crypto import ONE_TIME_MAC_KEY_BYTES, TAG_BYTES, equal, one_time_mac
 from openqci.distillation.channel import Direction
@@ -255,7 +255,7 @@ class LinkSession:
     def _take(self, data: bytes, now_s: float) -> None:
         try:
             word = _decoder.decode(data)
-        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError, ConfigurationError) as error:
             raise PeerMisbehaved(f"not a word of a session: {error}") from error
         if isinstance(word, Refusal):
             self._finish(f"the peer refused: {word.detail[:REFUSAL_CHARACTERS_MAX]}")

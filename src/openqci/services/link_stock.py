@@ -63,6 +63,13 @@ NEXT_BLOCK, KEPT = "next-block", "kept-block"
 Result = TypeVar("Result")
 
 
+class KeyClaim(msgspec.Struct, frozen=True):
+    """What a distilled key may claim: the proof behind it, and epsilon of all stages together."""
+
+    proof_id: str
+    epsilon: float
+
+
 class Store(Protocol):
     """What runs a transaction durably; the SQLite store, or one in memory for tests."""
 
@@ -151,15 +158,28 @@ class StoredLinkStock:
                     with rest.take(length) as part:
                         view.append(self._stream(kind, number), part)
             view.append(self._stream(DISTILLED, number), rest)
-            view.put_record(KEPT, self._kept(number), b"")
+            view.put_record(
+                KEPT, self._kept(number), msgspec.json.encode(KeyClaim(key.proof_id, key.epsilon))
+            )
             rest.wipe()
 
         self._run(work)
         key.key.wipe()
 
-    def distilled(self) -> list[Range]:
-        """Return where distilled key lies."""
-        return self._run(lambda view: list(self._ranges(view, DISTILLED)))
+    def distilled(self) -> list[tuple[int, int, "KeyClaim"]]:
+        """Return number, bytes and claim of the blocks whose key is here."""
+
+        def work(view: KmeView) -> list[tuple[int, int, KeyClaim]]:
+            prefix = f"{DISTILLED}/{self._link_id}/"
+            found = []
+            for stream, length in list(view.streams(prefix)):
+                block = int(stream.removeprefix(prefix))
+                claim = view.record(KEPT, self._kept(block))
+                if length and claim is not None:
+                    found.append((block, length, msgspec.json.decode(claim, type=KeyClaim)))
+            return found
+
+        return self._run(work)
 
     def take_distilled(self, block: int) -> SecretBytes:
         """Spend what is left of a block's key; KeyUnavailable if there is nothing."""

@@ -234,8 +234,8 @@ def run_take(args: argparse.Namespace) -> int:
     """Spend the key of one block into a file, or list what there is."""
     with LinkDirectory.open(args.data_dir) as folder:
         if args.block is None:
-            for block, _, length in folder.stock.distilled():
-                print(f"block {block}: {length} bytes")
+            for block, length, claim in folder.stock.distilled():
+                print(f"block {block}: {length} bytes, {claim.proof_id}, epsilon {claim.epsilon:.3g}")
             return 0
         if args.out is None:
             raise ConfigurationError("--out: expected a file for the key")
