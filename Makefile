@@ -67,10 +67,15 @@ browser:
 bench: setup-dev
 	@set -e; for script in benchmarks/[!_]*.py; do $(BIN)/python $$script $(ARGS); done
 
-DISTILLATION_BENCHMARKS = cascade ldpc_codes amplification blocks
+# The peers are fetched for the run alone; PEERS= leaves them out.
+PEERS = --with qkdpy --with ldpc
+BESIDE_PEERS = $(UV) run --no-sync --quiet $(PEERS) python
 
 bench-distil: setup-dev
-	@set -e; for name in $(DISTILLATION_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS); done
+	$(BESIDE_PEERS) benchmarks/cascade.py $(ARGS)
+	$(BESIDE_PEERS) benchmarks/ldpc_codes.py $(ARGS)
+	$(BIN)/python benchmarks/amplification.py $(ARGS)
+	$(BIN)/python benchmarks/blocks.py --start-up --rounds 9 $(ARGS)
 
 # SATQUMA=/path/to/checkout asks SatQuMA in the same run.
 bench-link: setup-dev
