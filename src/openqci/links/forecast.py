@@ -19,7 +19,12 @@ from openqci.quantum import (
 )
 
 RECONCILIATION_EFFICIENCY = 1.15
-"""f: bits disclosed by error correction over the Shannon limit; what Cascade with 64 kbit frames takes."""
+"""f: bits disclosed over the Shannon limit, with what a forecast from mean counts leaves out.
+
+Cascade takes 1.04 to 1.08. The rest stands for the tags and counts that are charged besides, and for counts
+that fluctuate, which costs a finite key more than it gives: with 1.15 the blocks of ``metro`` give what was
+forecast within 2 %, with 1.06 they would give 1 to 5 % less.
+"""
 
 PROOF_ID = "rusca-2018"
 
