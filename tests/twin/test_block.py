@@ -14,7 +14,13 @@ from openqci.distillation import AUTHENTICATION_KEY_BYTES
 from openqci.links import forecast, quantum_link
 from openqci.network import Hop, Network, load_scenario
 from openqci.quantum import exchange
-from openqci.twin.block import BlockOrder, BlockOutcome, distil_block, photon_generator
+from openqci.twin.block import (
+    BlockOrder,
+    BlockOutcome,
+    distil_block,
+    distillation_settings,
+    photon_generator,
+)
 
 METRO, EUROPE = load_scenario("metro"), load_scenario("eu27")
 KEY = bytes(index % 251 for index in range(AUTHENTICATION_KEY_BYTES))
@@ -139,3 +145,10 @@ def test_order_and_outcome_pass_between_processes(blocks: list[BlockOutcome]) ->
     for message in (one, blocks[0]):
         body = msgspec.msgpack.encode(message)
         assert msgspec.msgpack.decode(body, type=type(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("length_km", "method"), [(0.0, "cascade-2"), (150.0, "cascade-2"), (2000.0, "ldpc-1")]
+)
+def test_the_link_chooses_error_correction_by_its_latency(length_km: float, method: str) -> None:
+    assert distillation_settings(METRO.devices["dv-metro"], length_km).reconciliation == method

@@ -23,7 +23,7 @@ RECONCILIATION_EFFICIENCY = 1.15
 
 Cascade takes 1.04 to 1.08. The rest stands for the tags and counts that are charged besides, and for counts
 that fluctuate, which costs a finite key more than it gives: with 1.15 the blocks of ``metro`` give what was
-forecast within 2 %, with 1.06 they would give 1 to 5 % less.
+forecast within 3 %, with 1.06 they would give 1 to 5 % less.
 """
 
 PROOF_ID = "rusca-2018"

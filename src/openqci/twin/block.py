@@ -22,12 +22,17 @@ from openqci.distillation import (
     KeyDistilled,
     converse,
 )
+from openqci.distillation.reconciliation import reconciliation_for
 from openqci.links import quantum_link
 from openqci.network import Device, Hop
 from openqci.quantum import exchange
 
 PROOF_ID = "rusca-2018"
 QBER_MAX = 0.09
+QBER_USUAL = 0.02
+
+FIBRE_DELAY_S_PER_KM = 4.9e-6
+"""Group index 1.468 of G.652 fibre at 1550 nm."""
 
 
 class BlockOrder(msgspec.Struct, frozen=True):
@@ -73,7 +78,7 @@ def distil_block(order: BlockOrder) -> BlockOutcome:
     """Simulate the exchange of one block and let both ends distil it."""
     link = quantum_link(order.device, order.hop)
     photons = exchange(link, order.detections, photon_generator(order.photon_seed))
-    settings = distillation_settings(order.device)
+    settings = distillation_settings(order.device, order.hop.length_km)
     name = BlockName(order.hop.link_id, order.number)
     key_a, key_b = SecretBytes(order.authentication_key_a), SecretBytes(order.authentication_key_b)
     try:
@@ -93,8 +98,9 @@ def photon_generator(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, pool_size=8)))
 
 
-def distillation_settings(device: Device) -> DistillationSettings:
-    """Return what both ends of a link with this device have agreed on."""
+def distillation_settings(device: Device, length_km: float = 0.0) -> DistillationSettings:
+    """Return what both ends of a link with this device have agreed on, for a fibre of this length."""
+    round_trip_s = 2 * length_km * FIBRE_DELAY_S_PER_KM
     return DistillationSettings(
         proof_id=PROOF_ID,
         intensities=(device.signal_intensity, device.decoy_intensity),
@@ -102,6 +108,7 @@ def distillation_settings(device: Device) -> DistillationSettings:
         epsilon_sec=device.epsilon_sec,
         epsilon_cor=device.epsilon_cor,
         qber_max=QBER_MAX,
+        reconciliation=reconciliation_for(round_trip_s, QBER_USUAL),
     )
 
 
