@@ -229,6 +229,11 @@ class LinkSession:
         return self._ended
 
     @property
+    def agreed(self) -> bool:
+        """Whether the peer has shown that it has the link's key; until then it may be anybody."""
+        return self._agreed
+
+    @property
     def block_slots(self) -> int:
         """Slots of a block: what this end wants at most, then what both agreed on."""
         return self._block_slots

@@ -5,10 +5,11 @@ big-endian. The line needs no secrecy: all that it carries is public, and what m
 one-time keys. Whoever can cut or fill the line can stop the key, and nothing else.
 
 A session computes in a thread of its own, so that a long privacy amplification does not keep the process from
-hearing that it shall stop.
+hearing that it shall stop; it stops when that thread is through.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -18,6 +19,9 @@ from openqci.distillation.settings import MESSAGE_BYTES_MAX
 
 LENGTH_BYTES = 4
 WORD_BYTES_MAX = MESSAGE_BYTES_MAX + 1024
+WORD_BYTES_MAX_OF_ANYBODY = 1 << 20
+"""Before the handshake is over."""
+
 CONNECT_TIMEOUT_S = 15.0
 PENALTY_S_MAX = 60.0
 
@@ -31,6 +35,14 @@ async def converse_over(
     """Run one end of a session to its end over a connection; ``report`` hears every event."""
     clock = asyncio.get_running_loop().time
     ended: SessionEnded | None = None
+    computing = threading.Lock()
+
+    async def compute(verb: Callable[..., None], *arguments: object) -> None:
+        def work() -> None:
+            with computing:
+                verb(*arguments)
+
+        await asyncio.to_thread(work)
 
     async def speak() -> None:
         for word in session.messages_to_send():
@@ -46,29 +58,31 @@ async def converse_over(
         return last
 
     try:
-        await asyncio.to_thread(session.start, clock())
+        await compute(session.start, clock())
         await speak()
         ended = tell()
         while ended is None:
             deadline_s = session.deadline_s()
             try:
                 async with asyncio.timeout(None if deadline_s is None else max(0.0, deadline_s - clock())):
-                    word = await read_word(reader)
+                    most = WORD_BYTES_MAX if session.agreed else WORD_BYTES_MAX_OF_ANYBODY
+                    word = await read_word(reader, most)
             except TimeoutError:
-                await asyncio.to_thread(session.advance, clock())
+                await compute(session.advance, clock())
             except (asyncio.IncompleteReadError, ConnectionError):
                 session.stop("the line was cut")
             except WordTooLong as error:
                 session.stop(str(error))
             else:
-                await asyncio.to_thread(session.receive, word, clock())
+                await compute(session.receive, word, clock())
             await speak()
             ended = tell()
     finally:
-        if not session.ended:
-            session.stop("this end was stopped")
-            await speak()
-            tell()
+        with computing:
+            if not session.ended:
+                session.stop("this end was stopped")
+        await speak()
+        tell()
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
@@ -79,11 +93,11 @@ class WordTooLong(Exception):
     """The peer announced a word longer than any may be."""
 
 
-async def read_word(reader: asyncio.StreamReader) -> bytes:
+async def read_word(reader: asyncio.StreamReader, most_bytes: int) -> bytes:
     """Return the next word; IncompleteReadError when the line ends."""
     length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-    if length > WORD_BYTES_MAX:
-        raise WordTooLong(f"a word of {length} bytes announced, at most {WORD_BYTES_MAX}")
+    if length > most_bytes:
+        raise WordTooLong(f"a word of {length} bytes announced, at most {most_bytes}")
     return await reader.readexactly(length)
 
 

@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     for number, part in enumerate(at_bob.blocks(block_slots)):
         sent = emissions.record(*slots_of_block(emissions.pulses, block_slots, number))
         report, aborted, seconds, key = distil_block(sent, part, settings, number + 1)
+        sent.bits[:] = part.bits[:] = 0
         outcomes.append(BlockOutcome(report, aborted, *at_bob.span_s(block_slots, number), seconds))
         keys.append(key)
     if args.out is not None:
