@@ -105,6 +105,10 @@ def test_no_key_is_a_negative_result_and_says_why(recording, capsys):
         (["--alice", "{}/a.npz", "--bob", "{}/b.npz", "--epsilon-sec", "2"], "epsilon_sec: expected above 0"),
         (["--alice", "{}/a.npz", "--bob", "{}/b.npz", "--block-slots", "0"], "--block-slots 0; expected 1"),
         (
+            ["--alice", "{}/a.npz", "--bob", "{}/b.npz", "--block-slots", "1"],
+            "blocks; expected at most 10000",
+        ),
+        (
             ["--alice", "{}/a.npz", "--bob", "{}/b.npz", "--secret-bits", "7"],
             "secret_bits_fixed: expected a",
         ),
@@ -152,8 +156,10 @@ def serving(link: Path, recording: Path, *options: str):
         first = process.stderr.readline()
         yield re.fullmatch(r"listening on (\S+)\n", first)[1]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert not (link / "alice" / "store.sqlite-wal").exists()  # closed in order
 
 
 def connect(link: Path, recording: Path, to: str) -> list[str]:

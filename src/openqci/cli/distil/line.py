@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from openqci.cli.distil.options import (
@@ -128,12 +130,26 @@ class Account:
         )
 
 
+@contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C: a session under way is stopped, and the store is closed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_serve(args: argparse.Namespace) -> int:
     """Answer one session after another; a session begins with the first slots of the recording."""
     most_slots = min(checked_block_slots(args.block_slots) or RECORD_MAX, RECORD_MAX)
     emissions = read_emissions(args.alice)
     settings = settings_of(args, emissions.source_intensities, emissions.source_probabilities)
-    with LinkDirectory.open(args.data_dir, "alice") as folder:
+    with terminated_in_order(), LinkDirectory.open(args.data_dir, "alice") as folder:
         sessions: list[tuple[AliceSession, Account]] = []
 
         def session() -> AliceSession:
@@ -171,15 +187,18 @@ def run_serve(args: argparse.Namespace) -> int:
 def run_connect(args: argparse.Namespace) -> int:
     """Call once; 0 when there is key, 1 when there is none."""
     wanted = checked_block_slots(args.block_slots)
-    with LinkDirectory.open(args.data_dir, "bob") as folder:
+    with terminated_in_order(), LinkDirectory.open(args.data_dir, "bob") as folder:
         at_bob = detected(args.bob)
         blocks: list[DetectionRecord] = []
         agreed: list[DistillationSettings] = []
 
         def agree(theirs: DistillationSettings, block_slots: int) -> list[str]:
             agreed.append(theirs)
-            blocks[:] = at_bob.blocks(max(1, block_slots))
-            mine = settings_of(args, theirs.intensities, theirs.intensity_probabilities)
+            try:
+                blocks[:] = at_bob.blocks(max(1, block_slots))
+                mine = settings_of(args, theirs.intensities, theirs.intensity_probabilities)
+            except ConfigurationError as error:
+                return [str(error)]
             return differences(mine, theirs)
 
         def make_end(settings: DistillationSettings, name: BlockName, key: SecretBytes) -> Stopwatch:

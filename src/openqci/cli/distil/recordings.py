@@ -17,6 +17,8 @@ from openqci.distillation.recorded import RecordedTags, detections_of, read_tags
 BLOCK_DETECTIONS = 4_194_304
 """What a block is cut to unless its slots are given."""
 
+BLOCKS_MAX = 10_000
+
 
 @dataclass(frozen=True)
 class Detected:
@@ -34,7 +36,15 @@ class Detected:
         return math.ceil(self.tags.pulses / blocks)
 
     def blocks(self, block_slots: int) -> list[DetectionRecord]:
-        """Return the detections of each block of so many slots; the double clicks are told with the first."""
+        """Return the detections of each block of so many slots; the double clicks are told with the first.
+
+        ConfigurationError for more than BLOCKS_MAX.
+        """
+        number = block_count(self.tags.pulses, block_slots)
+        if number > BLOCKS_MAX:
+            raise ConfigurationError(
+                f"--block-slots {block_slots} cuts the run into {number} blocks; expected at most {BLOCKS_MAX}"
+            )
         return cut(self.record, self.tags.pulses, block_slots)
 
     def span_s(self, block_slots: int, number: int) -> tuple[float, float]:
