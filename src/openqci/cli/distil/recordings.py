@@ -43,7 +43,7 @@ class Detected:
         number = block_count(self.tags.pulses, block_slots)
         if number > BLOCKS_MAX:
             raise ConfigurationError(
-                f"--block-slots {block_slots} cuts the run into {number} blocks; expected at most {BLOCKS_MAX}"
+                f"--block-slots {block_slots} gives {number} blocks; expected at most {BLOCKS_MAX}"
             )
         return cut(self.record, self.tags.pulses, block_slots)
 
