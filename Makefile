@@ -29,11 +29,11 @@ setup-dev: .venv/.stamp-dev
 
 # --inexact: what a developer has installed beside the lock file stays.
 .venv/.stamp-run: uv.lock pyproject.toml | $(filter .tool/%,$(UV))
-	$(UV) sync --frozen --inexact --no-dev --extra plot --extra kernels --quiet
+	$(UV) sync --frozen --inexact --no-dev --extra plot --extra kernels --extra postgres --extra hsm --quiet
 	@touch $@
 
 .venv/.stamp-dev: uv.lock pyproject.toml | $(filter .tool/%,$(UV))
-	$(UV) sync --frozen --inexact --extra plot --extra kernels --quiet
+	$(UV) sync --frozen --inexact --extra plot --extra kernels --extra postgres --extra hsm --quiet
 	@touch $@ .venv/.stamp-run
 
 up: setup
@@ -51,16 +51,17 @@ check: lint
 test: lint browser
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-# The tests use a real browser and a real curl. Where they are missing and we may install them, we do.
+# The tests use a real browser, a real curl and a real PKCS#11 token (SoftHSM2). Where they are missing and we may
+# install them, we do.
 browser:
-	@command -v chromium >/dev/null && command -v curl >/dev/null && exit 0; \
+	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v softhsm2-util >/dev/null && exit 0; \
 	sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
 	if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
-	  echo "installing the Debian packages chromium and curl, which the tests use"; \
+	  echo "installing the Debian packages chromium, curl and softhsm2, which the tests use"; \
 	  $$sudo apt-get update -qq && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium curl >/dev/null; \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium curl softhsm2 >/dev/null; \
 	else \
-	  echo "make test needs chromium and curl: install them (sudo apt-get install chromium curl), then try again" >&2; \
+	  echo "make test needs chromium, curl and softhsm2: install them (sudo apt-get install chromium curl softhsm2), then try again" >&2; \
 	  exit 1; \
 	fi
 
@@ -82,7 +83,7 @@ bench-link: setup-dev
 	@$(BIN)/python benchmarks/link.py $(ARGS)
 
 docs: setup-dev
-	$(UV) sync --frozen --inexact --extra plot --extra kernels --quiet --group docs
+	$(UV) sync --frozen --inexact --extra plot --extra kernels --extra postgres --extra hsm --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
