@@ -1,0 +1,56 @@
+"""Where a key management entity gets link key from: one small interface over every kind of QKD module.
+
+A *source* is one end of a QKD link as its KME sees it. The two KMEs of a link hold one end each; the one that
+*leads* draws new key, which comes with the module's own names for it, and tells the other KME those names; the
+other draws the same key by name. :mod:`openqci.keystore.deposits` keeps the two ends in step. Adapters for
+ETSI GS QKD 014 and 004 modules are in ``openqci.services``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from openqci.core.keys import SecretBytes
+
+
+class SourceReport(msgspec.Struct, frozen=True):
+    """What a module says, or its operator has configured, of how its key is made; part of the provenance.
+
+    ``epsilon`` is the composable security parameter of one drawing. ``simulated`` key never enters a production
+    node (invariant I7).
+    """
+
+    protocol: str
+    proof: str
+    epsilon: float
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class SuppliedKey:
+    """Key drawn by the leading end: ``key`` is the keys of ``key_ids`` one after the other, in their order."""
+
+    key_ids: tuple[str, ...]
+    key: SecretBytes
+    report: SourceReport
+
+
+class KeySource(Protocol):
+    """One end of a QKD link as a supply of key.
+
+    A source never gives the same key twice, and forgets a key once it was drawn. Both verbs raise
+    KeyUnavailable when there is none now (worth another try later), PeerMisbehaved for an answer that breaks the
+    module's protocol, IntegrityError for a name whose key is gone for good, and OSError if the module cannot
+    be reached.
+    """
+
+    async def draw(self, length_bytes_max: int) -> SuppliedKey:
+        """Draw new key, as much as there is now up to ``length_bytes_max``; at the leading end."""
+
+    async def draw_named(self, key_ids: Sequence[str], length_bytes: int) -> tuple[SecretBytes, SourceReport]:
+        """Draw exactly the keys of these names, in this order, ``length_bytes`` in all; at the other end."""
+
+    async def close(self) -> None:
+        """Close connections."""
