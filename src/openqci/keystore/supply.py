@@ -1,9 +1,9 @@
 """Where a key management entity gets link key from: one small interface over every kind of QKD module.
 
-A *source* is one end of a QKD link as its KME sees it. The two KMEs of a link hold one end each; the one that
-*leads* draws new key, which comes with the module's own names for it, and tells the other KME those names; the
-other draws the same key by name. :mod:`openqci.keystore.deposits` keeps the two ends in step. Adapters for
-ETSI GS QKD 014 and 004 modules are in ``openqci.services``.
+A *source* is one end of a QKD link as its KME sees it. The two KMEs of a link hold one end each; the one
+that *leads* draws new key, which comes with the module's own names for it, and tells the other KME those
+names; the other draws the same key by name. :mod:`openqci.keystore.deposits` keeps the two ends in step.
+Adapters for ETSI GS QKD 014 and 004 modules are in ``openqci.services``.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from openqci.core.keys import SecretBytes
 class SourceReport(msgspec.Struct, frozen=True):
     """What a module says, or its operator has configured, of how its key is made; part of the provenance.
 
-    ``epsilon`` is the composable security parameter of one drawing. ``simulated`` key never enters a production
-    node (invariant I7).
+    ``epsilon`` is the composable security parameter of one drawing. ``simulated`` key never enters a
+    production node (invariant I7).
     """
 
     protocol: str
@@ -30,7 +30,7 @@ class SourceReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class SuppliedKey:
-    """Key drawn by the leading end: ``key`` is the keys of ``key_ids`` one after the other, in their order."""
+    """Key drawn by the leading end: ``key`` is the keys of ``key_ids`` one after the other."""
 
     key_ids: tuple[str, ...]
     key: SecretBytes
@@ -41,9 +41,9 @@ class KeySource(Protocol):
     """One end of a QKD link as a supply of key.
 
     A source never gives the same key twice, and forgets a key once it was drawn. Both verbs raise
-    KeyUnavailable when there is none now (worth another try later), PeerMisbehaved for an answer that breaks the
-    module's protocol, IntegrityError for a name whose key is gone for good, and OSError if the module cannot
-    be reached.
+    KeyUnavailable when there is none now (worth another try later), PeerMisbehaved for an answer that breaks
+    the module's protocol, IntegrityError for a name whose key is gone for good, and OSError if the module
+    cannot be reached.
     """
 
     async def draw(self, length_bytes_max: int) -> SuppliedKey:
