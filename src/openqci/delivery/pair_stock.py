@@ -28,6 +28,8 @@ ROLES: tuple[Role, ...] = ("slave", "master")
 
 BATCH_KIND = "pair-batch"
 QUEUE_KIND = "pair-queue"
+EXPIRY_KIND = "pair-expiry"
+STREAM_KIND = "stream-batch"
 
 KEY_BYTES_MIN = 8
 """The smallest key that is delivered; a rest below it holds none, and is destroyed with its batch."""
@@ -36,7 +38,10 @@ KEY_BYTES_MIN = 8
 class KeyBatch(msgspec.Struct, frozen=True):
     """One batch of end-to-end key as one KME knows it.
 
-    ``id_seed`` (16 bytes, the same at both ends) makes key IDs unguessable; it is no key material.
+    ``id_seed`` (16 bytes, the same at all ends) makes key IDs unguessable; it is no key material.
+    ``additional_slaves`` are the other slaves of a multicast batch, each of which has a copy of its own.
+    ``expires_s`` is when this KME destroys what is left; 0 means never. A batch of an ETSI GS QKD 004 stream
+    has its ``stream_id`` and begins at byte ``first_byte`` of it; it is in no pair's stock.
     """
 
     batch_tag: int
@@ -48,6 +53,10 @@ class KeyBatch(msgspec.Struct, frozen=True):
     id_seed: bytes
     provenance: Provenance
     created_s: float
+    additional_slaves: tuple[SaeId, ...] = ()
+    expires_s: float = 0.0
+    stream_id: str = ""
+    first_byte: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,13 @@ class TakenKey:
     key: SecretBytes
 
 
-def batch_stream(batch_tag: int, role: Role) -> StreamId:
-    """Return the stream of a batch at the KME of its master or its slave."""
-    return StreamId(f"pair/{batch_tag:010x}/{role}")
+def batch_stream(batch_tag: int, role: Role, copy_of: SaeId | None = None) -> StreamId:
+    """Return the stream of a batch at the KME of its master or its slave.
+
+    Two slaves of a multicast batch may be at one KME: ``copy_of`` names the one whose copy it is.
+    """
+    suffix = f"/{quote(copy_of, safe='')}" if copy_of else ""
+    return StreamId(f"pair/{batch_tag:010x}/{role}{suffix}")
 
 
 def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
@@ -76,8 +89,12 @@ def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
     if view.record(BATCH_KIND, _batch_key(batch)) is not None or view.append(batch.stream, key).offset_bytes:
         raise PeerMisbehaved(f"batch tag {batch.batch_tag:010x} was already used at {view.kme}")
     view.put_record(BATCH_KIND, _batch_key(batch), msgspec.json.encode(batch))
-    if batch.role == "master":
+    if batch.stream_id:
+        view.put_record(STREAM_KIND, _stream_key(batch), _batch_key(batch).encode())
+    elif batch.role == "master":
         view.put_record(QUEUE_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
+    if batch.expires_s:
+        view.put_record(EXPIRY_KIND, _expiry_key(batch), _batch_key(batch).encode())
 
 
 def batch_of(view: KmeView, batch_tag: int, role: Role) -> KeyBatch | None:
@@ -86,32 +103,56 @@ def batch_of(view: KmeView, batch_tag: int, role: Role) -> KeyBatch | None:
     return msgspec.json.decode(body, type=KeyBatch) if body is not None else None
 
 
-def batches_in_stock(view: KmeView, master: SaeId, slave: SaeId) -> Iterator[KeyBatch]:
+def slave_copies(view: KmeView, batch_tag: int) -> list[KeyBatch]:
+    """Return the batches of this tag that the KME holds for slaves: one, or one for each slave here."""
+    copies = view.records(BATCH_KIND, f"slave/{batch_tag:010x}")
+    return [msgspec.json.decode(body, type=KeyBatch) for _, body in copies]
+
+
+def stream_batches(view: KmeView, stream_id: str) -> list[KeyBatch]:
+    """Return what this KME holds of an ETSI GS QKD 004 stream, in order of place."""
+    keys = [key.decode() for _, key in view.records(STREAM_KIND, f"{stream_id}/")]
+    bodies = [view.record(BATCH_KIND, key) for key in keys]
+    return [msgspec.json.decode(body, type=KeyBatch) for body in bodies if body is not None]
+
+
+def batches_in_stock(
+    view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()
+) -> Iterator[KeyBatch]:
     """Return the batches that a master at this KME can still spend, the oldest first."""
-    for _, tag in view.records(QUEUE_KIND, _pair_prefix(master, slave)):
+    for _, tag in view.records(QUEUE_KIND, _pair_prefix(master, slave, additional)):
         batch = batch_of(view, int.from_bytes(tag, "big"), "master")
         invariant(batch is not None, "a batch in a pair's list has a record")
         if batch is not None:
             yield batch
 
 
-def stock_bytes(view: KmeView, master: SaeId, slave: SaeId) -> int:
-    """Return how much key the master's KME has for a pair."""
-    return sum(view.stock_bytes(batch.stream) for batch in batches_in_stock(view, master, slave))
+def stock_bytes(view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> int:
+    """Return how much key the master's KME has for a pair, or for a pair and additional slaves."""
+    return sum(view.stock_bytes(batch.stream) for batch in batches_in_stock(view, master, slave, additional))
 
 
-def stock_keys(view: KmeView, master: SaeId, slave: SaeId, key_bytes: int) -> int:
+def stock_keys(
+    view: KmeView, master: SaeId, slave: SaeId, key_bytes: int, additional: tuple[SaeId, ...] = ()
+) -> int:
     """Return how many keys of a size the master's KME can deliver; a key never spans two batches."""
-    batches = batches_in_stock(view, master, slave)
+    batches = batches_in_stock(view, master, slave, additional)
     return sum(view.stock_bytes(batch.stream) // key_bytes for batch in batches)
 
 
-def take_keys(view: KmeView, master: SaeId, slave: SaeId, count: int, key_bytes: int) -> list[TakenKey]:
+def take_keys(
+    view: KmeView,
+    master: SaeId,
+    slave: SaeId,
+    count: int,
+    key_bytes: int,
+    additional: tuple[SaeId, ...] = (),
+) -> list[TakenKey]:
     """Take keys from the front of the pair's batches, oldest first; they are erased here.
 
     Raises KeyUnavailable, before anything is taken, if there are fewer than ``count``.
     """
-    plan = _plan(view, master, slave, count, key_bytes)
+    plan = _plan(batches_in_stock(view, master, slave, additional), view, count, key_bytes)
     taken: list[TakenKey] = []
     for batch, keys in plan:
         offset, run = view.take_next(batch.stream, keys * key_bytes)
@@ -132,9 +173,28 @@ def take_range(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: 
 def destroy_batch(view: KmeView, batch: KeyBatch) -> None:
     """Erase what is left of a batch at this KME and forget it."""
     view.destroy(batch.stream)
-    if batch.role == "master":
+    if batch.stream_id:
+        view.drop_record(STREAM_KIND, _stream_key(batch))
+    elif batch.role == "master":
         view.drop_record(QUEUE_KIND, _queue_key(batch))
+    if batch.expires_s:
+        view.drop_record(EXPIRY_KIND, _expiry_key(batch))
     view.drop_record(BATCH_KIND, _batch_key(batch))
+
+
+def destroy_expired(view: KmeView, now_s: float, batches_max: int = 256) -> list[tuple[KeyBatch, int]]:
+    """Destroy batches whose time is over, at most ``batches_max``; return each with the bytes it had left."""
+    expired: list[tuple[KeyBatch, int]] = []
+    for key, batch_key in view.records(EXPIRY_KIND):
+        if len(expired) == batches_max or int(key.partition("/")[0]) > int(now_s * 1e6):
+            break
+        body = view.record(BATCH_KIND, batch_key.decode())
+        invariant(body is not None, "a batch that can expire has a record")
+        if body is not None:
+            batch = msgspec.json.decode(body, type=KeyBatch)
+            expired.append((batch, view.stock_bytes(batch.stream)))
+            destroy_batch(view, batch)
+    return expired
 
 
 def cut(run: SecretBytes, lengths_bytes: Sequence[int]) -> list[SecretBytes]:
@@ -146,12 +206,12 @@ def cut(run: SecretBytes, lengths_bytes: Sequence[int]) -> list[SecretBytes]:
 
 
 def _plan(
-    view: KmeView, master: SaeId, slave: SaeId, count: int, key_bytes: int
+    batches: Iterator[KeyBatch], view: KmeView, count: int, key_bytes: int
 ) -> list[tuple[KeyBatch, int]]:
     """Choose batches and the number of keys from each, in order of age; a rest too small is passed over."""
     plan: list[tuple[KeyBatch, int]] = []
     missing, available = count, 0
-    for batch in batches_in_stock(view, master, slave):
+    for batch in batches:
         keys = min(missing, view.stock_bytes(batch.stream) // key_bytes)
         if keys:
             plan.append((batch, keys))
@@ -160,7 +220,7 @@ def _plan(
         if not missing:
             return plan
     raise KeyUnavailable(
-        f"the stock of {master} to {slave} is short",
+        "the stock of the pair is short",
         wanted_bytes=count * key_bytes,
         available_bytes=available,
     )
@@ -172,14 +232,26 @@ def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:
 
 
 def _batch_key(batch: KeyBatch) -> str:
-    return f"{batch.role}/{batch.batch_tag:010x}"
+    several = batch.role == "slave" and batch.additional_slaves
+    suffix = f"/{quote(batch.slave_sae, safe='')}" if several else ""
+    return f"{batch.role}/{batch.batch_tag:010x}{suffix}"
 
 
 def _queue_key(batch: KeyBatch) -> str:
     age = f"{int(batch.created_s * 1e6):020d}"
-    return f"{_pair_prefix(batch.master_sae, batch.slave_sae)}{age}/{batch.batch_tag:010x}"
+    prefix = _pair_prefix(batch.master_sae, batch.slave_sae, batch.additional_slaves)
+    return f"{prefix}{age}/{batch.batch_tag:010x}"
 
 
-def _pair_prefix(master: SaeId, slave: SaeId) -> str:
-    # An SAE ID may hold a slash; quoted, it cannot reach into another pair's list.
-    return f"{quote(master, safe='')}/{quote(slave, safe='')}/"
+def _expiry_key(batch: KeyBatch) -> str:
+    return f"{int(batch.expires_s * 1e6):020d}/{_batch_key(batch)}"
+
+
+def _stream_key(batch: KeyBatch) -> str:
+    return f"{batch.stream_id}/{batch.first_byte:020d}"
+
+
+def _pair_prefix(master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> str:
+    # An SAE ID may hold a slash or a plus; quoted, it cannot reach into another pair's list.
+    slaves = "+".join(quote(each, safe="") for each in (slave, *sorted(additional)))
+    return f"{quote(master, safe='')}/{slaves}/"
