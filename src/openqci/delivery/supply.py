@@ -1,0 +1,124 @@
+"""Which batches a KME should agree on next, so that the stocks of its pairs stay between their watermarks.
+
+A pair's stock counts what its master can have now and what is being agreed on. Below its low watermark, or
+when a request waits for more than there is, a pair is in need, up to its high watermark. What a link has is
+shared among the pairs in need: first those with the higher priority, then equally (max-min), so that no pair
+of the same priority starves another (invariant I9).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from openqci.core.identifiers import KmeId, LinkId, SaeId
+from openqci.delivery.agreement import BATCH_KEY_BYTES_MAX, CONTROL_BYTES, BatchWanted, open_offers
+from openqci.delivery.pair_stock import stock_bytes
+from openqci.keystore.deposits import link_stock_bytes
+from openqci.keystore.ports import KmeView
+
+BATCH_KEY_BYTES_MIN = 1024
+"""A smaller batch is not worth its control bytes, unless a request waits and there is no more."""
+
+KEY_UNIT_BYTES = 32
+BATCHES_PER_TURN_MAX = 8
+BATCHES_UNDER_WAY_MAX = 8
+"""Per pair: what one turn asks for, and how many batches may wait for their legs at once."""
+
+
+@dataclass(frozen=True)
+class PairDemand:
+    """A pair, or a master with several slaves, whose stock is to be kept filled.
+
+    ``waiting_bytes`` is the largest request that waits now; ``ttl_s`` 0 means that its keys do not expire.
+    """
+
+    master: SaeId
+    legs: tuple[tuple[SaeId, KmeId, str], ...]
+    low_bytes: int
+    high_bytes: int
+    priority: int = 0
+    waiting_bytes: int = 0
+    ttl_s: float = 0.0
+    collect_s: float = 0.0
+
+    @property
+    def slave(self) -> SaeId:
+        return self.legs[0][0]
+
+    @property
+    def additional(self) -> tuple[SaeId, ...]:
+        return tuple(slave for slave, _, _ in self.legs[1:])
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a pair lacks, in bytes, and over which links in their present epoch."""
+
+    demand: PairDemand
+    links: tuple[LinkId, ...]
+    lacking_bytes: int
+
+
+def needs(view: KmeView, demands: Iterable[PairDemand], epochs: dict[KmeId, str]) -> list[Need]:
+    """Return the pairs in need whose peers have been met."""
+    under_way: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for order in open_offers(view):
+        under_way[order.master_sae, *(leg.slave_sae for leg in order.legs)].append(order.key_bytes)
+    found = []
+    for demand in demands:
+        if any(kme not in epochs for _, kme, _ in demand.legs):
+            continue
+        coming = under_way[demand.master, *(slave for slave, _, _ in demand.legs)]
+        stock = stock_bytes(view, demand.master, demand.slave, demand.additional) + sum(coming)
+        in_need = stock < demand.low_bytes or stock < demand.waiting_bytes
+        if in_need and len(coming) < BATCHES_UNDER_WAY_MAX:
+            links = tuple(LinkId(f"{link}.{epochs[kme]}") for _, kme, link in demand.legs)
+            lacking = max(demand.high_bytes, demand.waiting_bytes) - stock
+            found.append(Need(demand, links, lacking))
+    return found
+
+
+def plan(view: KmeView, found: Sequence[Need], now_s: float) -> list[BatchWanted]:
+    """Share the link key that is there among the pairs in need; return the batches to agree on."""
+    left: dict[LinkId, int] = {}
+    for need in found:
+        for link in need.links:
+            left.setdefault(link, link_stock_bytes(view, link, view.kme))
+    wanted: list[BatchWanted] = []
+    waiting = sorted(found, key=lambda need: (-need.demand.priority, need.lacking_bytes))
+    for position, need in enumerate(waiting):
+        rivals = [other for other in waiting[position:] if other.demand.priority == need.demand.priority]
+        share = min(left[link] // sum(other.links.count(link) for other in rivals) for link in need.links)
+        lengths = batch_lengths(need, share)
+        for length in lengths:
+            for link in need.links:
+                left[link] -= length + CONTROL_BYTES
+            wanted.append(_batch(need, length, now_s))
+    return wanted
+
+
+def batch_lengths(need: Need, share_bytes: int) -> list[int]:
+    """Cut what a pair lacks into batches that its share of the link key pays for."""
+    lengths: list[int] = []
+    lacking, share = need.lacking_bytes, share_bytes
+    while lacking > 0 and len(lengths) < BATCHES_PER_TURN_MAX:
+        length = min(lacking + -lacking % KEY_UNIT_BYTES, BATCH_KEY_BYTES_MAX, share - CONTROL_BYTES)
+        length -= length % KEY_UNIT_BYTES
+        enough = length >= min(BATCH_KEY_BYTES_MIN, lacking)
+        if length < KEY_UNIT_BYTES or not (enough or need.demand.waiting_bytes):
+            break
+        lengths.append(length)
+        lacking -= length
+        share -= length + CONTROL_BYTES
+    return lengths
+
+
+def _batch(need: Need, length_bytes: int, now_s: float) -> BatchWanted:
+    demand = need.demand
+    return BatchWanted(
+        demand.master,
+        tuple((slave, kme, link) for (slave, kme, _), link in zip(demand.legs, need.links, strict=True)),
+        length_bytes,
+        now_s + demand.ttl_s if demand.ttl_s else 0.0,
+        demand.collect_s,
+    )
