@@ -1,0 +1,339 @@
+"""What ``kme.toml`` says: the configuration of one key management entity, checked before anything is opened.
+
+The structures here are the schema (published as ``docs/reference/kme-config.schema.json``): every key with a
+quantity has its unit in its name, unknown keys are refused, and all faults are named at once, each with file,
+place and what was expected there. Paths are relative to the file's folder.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jsonschema
+import msgspec
+from msgspec import Meta
+
+from openqci.core.errors import ConfigurationError, Fault
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery.directory import parse_sae_id
+from openqci.delivery.supply import PairDemand
+
+CONFIG_VERSION = 1
+
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""KME and link IDs: what may stand in a stream's name, a URL and a file name."""
+
+SaeText = Annotated[str, Meta(min_length=1, max_length=64)]
+PathText = Annotated[str, Meta(min_length=1)]
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+Url = Annotated[str, Meta(pattern=r"^https://[^\s]+$")]
+Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file."""
+
+
+class NodeSection(Section, frozen=True, kw_only=True):
+    """``[node]``: who this KME is, where it keeps its state, and what it may be used for.
+
+    A ``production`` node refuses key of simulated sources (invariant I7); a ``laboratory`` node takes it and
+    says so in the provenance of every key.
+    """
+
+    kme_id: Name
+    state_dir: PathText
+    mode: Literal["production", "laboratory"] = "production"
+    workers: Annotated[int, Meta(ge=1, le=16)] = 1
+
+
+class TlsSection(Section, frozen=True, kw_only=True):
+    """``[tls]``: this KME's certificate and key, whom it trusts, and revocation lists (all PEM)."""
+
+    certificate: PathText
+    key: PathText
+    authority: PathText
+    revocation_lists: list[PathText] = []
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+
+class ListenSection(Section, frozen=True, kw_only=True):
+    """``[listen]``: where each interface is served; an interface without an address is not served."""
+
+    sae: Address
+    peer: Address
+    operator: Address = "127.0.0.1:9443"
+    etsi004: Address | None = None
+    skip: Address | None = None
+    skip_psk: Address | None = None
+    module: Address | None = None
+
+
+class Pkcs11Section(Section, frozen=True, kw_only=True):
+    """``[store.pkcs11]``: the token that holds the key-encryption key."""
+
+    module: PathText
+    token_label: str
+    pin_file: PathText
+
+
+class StoreSection(Section, frozen=True, kw_only=True):
+    """``[store]``: SQLite in the state folder, or PostgreSQL at ``url_file``'s address.
+
+    The address is in a file of its own (mode 0600), because it holds a password.
+    """
+
+    kind: Literal["sqlite", "postgresql"] = "sqlite"
+    url_file: PathText | None = None
+    pkcs11: Pkcs11Section | None = None
+
+
+class SaeSection(Section, frozen=True, kw_only=True):
+    """``[[sae]]``: an application that is served here. ``certificate_sha256`` pins its certificate."""
+
+    id: SaeText
+    certificate_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
+    priority: Annotated[int, Meta(ge=0, le=7)] = 3
+    quota_bps: Positive | None = None
+    quota_burst_bytes: Positive | None = None
+    psk_identity: str | None = None
+    psk_file: PathText | None = None
+
+
+class PeerSection(Section, frozen=True, kw_only=True):
+    """``[[peer]]``: another KME that links lead to, and the applications that are served there."""
+
+    kme_id: Name
+    url: Url
+    saes: list[SaeText] = []
+
+
+class Source014Section(Section, frozen=True, kw_only=True):
+    """``[link.etsi014]``: the QKD module's KME, of which this node is an SAE (ETSI GS QKD 014)."""
+
+    url: Url
+    peer_sae_id: SaeText
+    certificate: PathText
+    key: PathText
+    authority: PathText
+    kme_id: str | None = None
+    protocol: str = "unknown"
+    proof: str = "stated by the module's maker"
+    epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-9
+    simulated: bool = False
+
+
+class LinkSection(Section, frozen=True, kw_only=True):
+    """``[[link]]``: one QKD link to a peer. The end that ``leads`` draws key and names it to the other."""
+
+    id: Name
+    peer: Name
+    leads: bool
+    etsi014: Source014Section | None = None
+    low_bytes: Positive = 256 * 1024
+    high_bytes: Positive = 2 * 1024 * 1024
+
+
+class PairSection(Section, frozen=True, kw_only=True):
+    """``[[pair]]``: a stock to keep filled, of a master here and slaves elsewhere, in keys of 256 bits."""
+
+    master: SaeText
+    slaves: Annotated[list[SaeText], Meta(min_length=1, max_length=16)]
+    low_keys: Positive = 1_000
+    high_keys: Positive = 4_000
+    ttl_s: Seconds = 86_400.0
+
+
+class DemandSection(Section, frozen=True, kw_only=True):
+    """``[demand]``: stocks of pairs that no ``[[pair]]`` names, kept while somebody asks for their keys."""
+
+    low_keys: Positive = 64
+    high_keys: Positive = 512
+    ttl_s: Seconds = 3_600.0
+    collect_s: Seconds = 300.0
+    forget_after_s: Seconds = 3_600.0
+    pairs_max: Positive = 5_000
+
+
+class KmeConfig(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    version: Literal[1]
+    node: NodeSection
+    tls: TlsSection
+    listen: ListenSection
+    store: StoreSection = StoreSection()
+    demand: DemandSection = DemandSection()
+    sae: list[SaeSection] = []
+    peer: list[PeerSection] = []
+    link: list[LinkSection] = []
+    pair: list[PairSection] = []
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A checked configuration and the folder against which its paths are read."""
+
+    file: Path
+    config: KmeConfig
+
+    @property
+    def kme_id(self) -> KmeId:
+        return KmeId(self.config.node.kme_id)
+
+    def path(self, text: str) -> Path:
+        """Return a path of the file as an absolute one."""
+        return (self.file.parent / text).absolute()
+
+    @property
+    def state_dir(self) -> Path:
+        return self.path(self.config.node.state_dir)
+
+    def kme_of(self, sae: SaeId) -> KmeId | None:
+        """Return the KME at which an application is served, or None if no section names it."""
+        if any(each.id == sae for each in self.config.sae):
+            return self.kme_id
+        return next((KmeId(peer.kme_id) for peer in self.config.peer if sae in peer.saes), None)
+
+    def links_to(self, peer: KmeId) -> list[LinkSection]:
+        """Return the links to a peer."""
+        return [link for link in self.config.link if link.peer == peer]
+
+    def demand_of(
+        self, master: SaeId, slaves: tuple[SaeId, ...], low_keys: int, high_keys: int, ttl_s: float
+    ) -> PairDemand | None:
+        """Return the demand of a master here and its slaves; None if some slave is at no linked peer."""
+        legs: list[tuple[SaeId, KmeId, str]] = []
+        for slave in slaves:
+            kme = self.kme_of(slave)
+            links = self.links_to(kme) if kme is not None else []
+            if kme is None or not links:
+                return None
+            legs.append((slave, kme, links[0].id))
+        collect_s = min(self.config.demand.collect_s, ttl_s / 2)
+        return PairDemand(
+            master,
+            tuple(legs),
+            low_keys * 32,
+            high_keys * 32,
+            next((sae.priority for sae in self.config.sae if sae.id == master), 0),
+            ttl_s=ttl_s,
+            collect_s=collect_s,
+        )
+
+
+def load_config(file: Path) -> LoadedConfig:
+    """Read and check a configuration; ConfigurationError lists everything that is wrong with it."""
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(Fault(str(file), "", f"cannot be read ({error.strerror})")) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(Fault(str(file), "", f"is not TOML: {error}")) from None
+    return checked_config(file, document)
+
+
+def checked_config(file: Path, document: dict[str, Any]) -> LoadedConfig:
+    """Check a document against the schema and against itself."""
+    faults = schema_faults(str(file), document)
+    if faults:
+        raise ConfigurationError(*faults)
+    config = msgspec.convert(document, KmeConfig)
+    loaded = LoadedConfig(file.absolute(), config)
+    faults = consistency_faults(loaded)
+    if faults:
+        raise ConfigurationError(*faults)
+    return loaded
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration."""
+    schema = msgspec.json.schema(KmeConfig)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "OpenQCI key management entity: kme.toml",
+        **schema,
+    }
+
+
+def schema_faults(file: str, document: dict[str, Any]) -> list[Fault]:
+    """Return what the schema says against a document, in order of place."""
+    validator = jsonschema.Draft202012Validator(config_schema())
+    errors = sorted(validator.iter_errors(document), key=lambda error: [str(part) for part in error.path])
+    return [Fault(file, _place(error), _said(error)) for error in errors]
+
+
+def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
+    """Return what contradicts itself in a configuration that fits the schema."""
+    config, found = loaded.config, []
+
+    def fault(place: str, message: str) -> None:
+        found.append(Fault(str(loaded.file), place, message))
+
+    peers = {peer.kme_id for peer in config.peer}
+    local = {sae.id for sae in config.sae}
+    for place, names in (
+        ("sae", [sae.id for sae in config.sae] + [sae for peer in config.peer for sae in peer.saes]),
+        ("peer", [config.node.kme_id, *(peer.kme_id for peer in config.peer)]),
+        ("link", [link.id for link in config.link]),
+    ):
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            fault(place, f"{name!r} occurs more than once; expected each ID once")
+    for number, sae in enumerate(config.sae):
+        try:
+            parse_sae_id(sae.id)
+        except ConfigurationError as error:
+            fault(f"sae[{number}].id", str(error))
+        if (sae.psk_identity is None) != (sae.psk_file is None):
+            fault(f"sae[{number}]", "psk_identity and psk_file belong together")
+    for number, link in enumerate(config.link):
+        if link.peer not in peers:
+            fault(f"link[{number}].peer", f"{link.peer!r} is no [[peer]]; expected one of {sorted(peers)}")
+        if link.etsi014 is None:
+            fault(f"link[{number}]", "has no source; expected [link.etsi014]")
+        if link.low_bytes > link.high_bytes:
+            fault(f"link[{number}].low_bytes", "is above high_bytes")
+        if link.etsi014 is not None and link.etsi014.simulated and config.node.mode == "production":
+            fault(
+                f"link[{number}].etsi014.simulated",
+                'a production node refuses simulated sources; use mode = "laboratory" to try things out',
+            )
+    for number, pair in enumerate(config.pair):
+        if pair.master not in local:
+            fault(f"pair[{number}].master", f"{pair.master!r} is not served here; expected a [[sae]]")
+        if pair.low_keys > pair.high_keys:
+            fault(f"pair[{number}].low_keys", "is above high_keys")
+        for slave in pair.slaves:
+            kme = loaded.kme_of(SaeId(slave))
+            if kme is None or kme == loaded.kme_id or not loaded.links_to(kme):
+                fault(f"pair[{number}].slaves", f"{slave!r} is at no [[peer]] with a [[link]]")
+    if config.store.kind == "postgresql" and config.store.url_file is None:
+        fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
+    if config.node.workers > 1 and config.store.kind != "postgresql":
+        fault("node.workers", "is more than 1; expected 1 with SQLite, several need PostgreSQL")
+    return found
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split an address of the file.
+
+    >>> host_and_port("127.0.0.1:8443"), host_and_port("[::1]:0")
+    (('127.0.0.1', 8443), ('::1', 0))
+    """
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _place(error: jsonschema.ValidationError) -> str:
+    place = ""
+    for part in error.absolute_path:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return place.lstrip(".")
+
+
+def _said(error: jsonschema.ValidationError) -> str:
+    # The validator's text quotes the value, which is no secret: secrets are in files of their own.
+    return error.message[:300]
