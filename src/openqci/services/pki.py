@@ -180,6 +180,16 @@ def peer_identity(certificate_der: bytes) -> PeerIdentity | None:
     return _identity(x509.load_der_x509_certificate(certificate_der))
 
 
+def kme_identity(certificate_der: bytes) -> frozenset[KmeId]:
+    """Return the KMEs that a verified certificate names: by its URI, else by DNS names and common name."""
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    uris = _uris(certificate, KME_URN)
+    if uris:
+        return frozenset(map(KmeId, uris))
+    names = {str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    return frozenset(map(KmeId, names | set(_dns_names(certificate))))
+
+
 def identity_in(file: Path) -> PeerIdentity | None:
     """Return who the certificate in a PEM file names, or None; ConfigurationError if it cannot be read."""
     return _identity(read_certificate(file))
@@ -290,12 +300,26 @@ def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _sae_uris(certificate: x509.Certificate) -> list[str]:
+    return _uris(certificate, SAE_URN)
+
+
+def _uris(certificate: x509.Certificate, prefix: str) -> list[str]:
+    """Return what follows the prefix in the certificate's URIs, decoded."""
+    names = _alternative_names(certificate)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
+    return [unquote(uri.removeprefix(prefix)) for uri in uris if uri.startswith(prefix)]
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    names = _alternative_names(certificate)
+    return names.get_values_for_type(x509.DNSName) if names is not None else []
+
+
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
-        return []
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return [unquote(uri.removeprefix(SAE_URN)) for uri in uris if uri.startswith(SAE_URN)]
+        return None
 
 
 def _reason(error: Exception) -> str:

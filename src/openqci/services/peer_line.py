@@ -1,0 +1,362 @@
+"""The line between two KMEs: hello and turns over HTTPS with mutual certificates.
+
+Thin: what is said and what it does is in :mod:`openqci.delivery.peers`, each act inside one transaction of
+the store. This side posts the turns of its own outbox; :class:`PeerDesk` answers those of the peers. The wire
+format is one msgpack document each way; a refusal is an HTTP status with a line of text.
+
+Nothing waits for ever: a request has a time limit, a peer that does not answer is tried again after a wait
+that grows to ``RETRY_S_MAX``, and no transaction is held while a peer or a QKD module is waited for.
+"""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import aiohttp
+import msgspec
+
+from openqci.core.errors import (
+    ConfigurationError,
+    IntegrityError,
+    KeyUnavailable,
+    OpenQCIError,
+    PeerMisbehaved,
+    RequestRefused,
+)
+from openqci.core.identifiers import KmeId
+from openqci.delivery import peers
+from openqci.delivery.peers import (
+    Drawn,
+    Event,
+    LinkRole,
+    Meeting,
+    PeerHello,
+    PeerRules,
+    PeerTurn,
+    Standing,
+)
+from openqci.keystore import outbox
+from openqci.keystore.deposits import Verdict
+from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.keystore.supply import KeySource
+from openqci.services.pki import kme_identity
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+HELLO_PATH, TURN_PATH = "/kme/v1/hello", "/kme/v1/turn"
+MEDIA_TYPE = "application/msgpack"
+
+REQUEST_S_MAX = 30.0
+"""Longest wait for a peer's answer, of which its QKD module may take ``DRAW_S_MAX``."""
+
+DRAW_S_MAX = 20.0
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
+HELLO_EVERY_S = 10.0
+"""How often a quiet line says hello, so that a peer that is gone, or whose store is new, is noticed."""
+
+LATER_S = 0.2
+"""Wait before a turn is sent again of which the peer could not do all yet."""
+
+TURN_BYTES_MAX = outbox.MESSAGES_PER_TURN_MAX * outbox.MESSAGE_BYTES_MAX
+
+
+class KeyStore(Protocol):
+    """The part of a key store that the line needs."""
+
+    async def run(self, work: Callable[[StoreTransaction], Result]) -> Result:
+        """Run ``work`` in one transaction; return when what it did is durable."""
+
+
+@dataclass(frozen=True)
+class OwnStore:
+    """Which store this KME has: its identity and how often it was opened."""
+
+    store_id: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class PeerEndpoint:
+    """One peer: where it is, and the links to it by ID, with what draws key from our end of each."""
+
+    kme_id: KmeId
+    url: str
+    links: tuple[LinkRole, ...]
+
+
+class RolledBackStore(OpenQCIError):
+    """A store is an old copy: spent key would live again. The security officer must zeroise it."""
+
+
+class PeerDesk:
+    """Answers the requests of peers. ``told`` is called with what a request brought about."""
+
+    def __init__(
+        self,
+        kme: KmeId,
+        own: OwnStore,
+        store: KeyStore,
+        endpoints: Mapping[KmeId, PeerEndpoint],
+        sources: Mapping[str, KeySource],
+        rules: PeerRules,
+        met: Callable[[KmeId, Meeting], None],
+    ) -> None:
+        self._kme, self._own, self._store = kme, own, store
+        self._endpoints, self._sources, self._rules, self._met = endpoints, sources, rules, met
+        self._drawing: dict[tuple[KmeId, str], asyncio.Lock] = {}
+
+    def hello(self, peer: KmeId) -> PeerHello:
+        """Return what this KME says of itself to a peer."""
+        return PeerHello(
+            peers.PROTOCOL_VERSION,
+            self._kme,
+            self._own.store_id,
+            self._own.generation,
+            self._endpoints[peer].links,
+            time.time(),
+        )
+
+    async def meet(self, peer: KmeId, hello: PeerHello) -> Meeting:
+        """Act on a peer's hello. RolledBackStore if its store is older than the one that we knew."""
+        links = self._endpoints[peer].links
+
+        def work(transaction: StoreTransaction) -> Meeting:
+            view = KmeView(transaction, self._kme)
+            return peers.meet(view, peer, self._own.store_id, links, hello, time.time())
+
+        meeting = await self._store.run(work)
+        self._met(peer, meeting)
+        if meeting.standing is Standing.ROLLED_BACK:
+            raise RolledBackStore(
+                f"the store of {peer} was put back from an older copy (generation {hello.generation}): "
+                "zeroise it there with `openqci kme zeroise`"
+            )
+        return meeting
+
+    async def answer(self, peer: KmeId, path: str, body: bytes) -> bytes:
+        """Answer one request of a verified peer. Raises RequestRefused for everything that is not to be."""
+        if peer not in self._endpoints:
+            raise RequestRefused(403, f"{peer} is no peer of {self._kme}")
+        try:
+            if path == HELLO_PATH:
+                return await self._answer_hello(peer, msgspec.msgpack.decode(body, type=PeerHello))
+            return await self._answer_turn(peer, msgspec.msgpack.decode(body, type=PeerTurn))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestRefused(400, f"the request cannot be read: {error}") from None
+        except PeerMisbehaved as error:
+            log.error("a request of %s was refused: %s", peer, error)
+            raise RequestRefused(400, str(error)) from None
+        except RolledBackStore as error:
+            raise RequestRefused(410, str(error)) from None
+
+    async def _answer_hello(self, peer: KmeId, hello: PeerHello) -> bytes:
+        await self.meet(peer, hello)
+        return msgspec.msgpack.encode(self.hello(peer))
+
+    async def _answer_turn(self, peer: KmeId, received: PeerTurn) -> bytes:
+        # One turn of a lane at a time: a turn that is sent again must not draw the same key twice.
+        lock = self._drawing.setdefault((peer, received.turn.lane), asyncio.Lock())
+        async with lock:
+            return await self._act(peer, received)
+
+    async def _act(self, peer: KmeId, received: PeerTurn) -> bytes:
+        due = await self._store.run(
+            lambda tx: peers.deposits_to_draw(KmeView(tx, self._kme), peer, received.turn)
+        )
+        drawn: dict[int, Drawn] = {}
+        for number, notice in due:
+            found = await self._draw(notice.link.rpartition(".")[0], notice.key_ids, notice.length_bytes)
+            if found is None:
+                break
+            drawn[number] = found
+        try:
+            answers = await self._store.run(
+                lambda tx: peers.receive_turn(KmeView(tx, self._kme), peer, received, drawn, self._rules)
+            )
+        finally:
+            for found in drawn.values():
+                if not isinstance(found, Verdict):
+                    found[0].wipe()
+        return msgspec.msgpack.encode(answers)
+
+    async def _draw(self, link: str, key_ids: tuple[str, ...], length_bytes: int) -> Drawn | None:
+        """Draw a deposit's key from our own module; None if it may be there later."""
+        source = self._sources.get(link)
+        if source is None:
+            return Verdict.REFUSED
+        try:
+            async with asyncio.timeout(DRAW_S_MAX):
+                return await source.draw_named(key_ids, length_bytes)
+        except (KeyUnavailable, OSError, TimeoutError) as error:
+            log.warning("link %s: the module has not the peer's key yet (%s)", link, error or "no answer")
+            return None
+        except (IntegrityError, PeerMisbehaved) as error:
+            log.error("link %s: the module does not give the peer's key: %s", link, error)
+            return Verdict.GONE
+
+
+class PeerLine:
+    """Carries this KME's outbox to one peer, until cancelled."""
+
+    def __init__(
+        self,
+        desk: PeerDesk,
+        kme: KmeId,
+        endpoint: PeerEndpoint,
+        store: KeyStore,
+        rules: PeerRules,
+        tls: Callable[[], ssl.SSLContext],
+        happened: Callable[[KmeId, Event], Awaitable[None]],
+        standing: Callable[[KmeId, str | None], None],
+    ) -> None:
+        self.epoch: str | None = None
+        self._desk, self._kme, self._endpoint, self._store, self._rules = desk, kme, endpoint, store, rules
+        self._tls, self._happened, self._standing = tls, happened, standing
+        self._wake = asyncio.Event()
+        self._session: aiohttp.ClientSession | None = None
+
+    def wake(self) -> None:
+        """There is something in the outbox."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Say hello, send what waits, and again."""
+        wait_s = RETRY_S_MIN
+        try:
+            while True:
+                try:
+                    await self._say_hello()
+                    self._standing(self._endpoint.kme_id, None)
+                    wait_s = RETRY_S_MIN
+                    await self._send_while_met()
+                except RequestRefused as refused:
+                    self._trouble(f"refused: {refused.message}")
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    self._trouble(f"cannot be reached ({_reason(error)})")
+                except OpenQCIError as error:
+                    self._trouble(str(error))
+                await self._close_session()
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RETRY_S_MAX)
+        finally:
+            await self._close_session()
+
+    def _trouble(self, reason: str) -> None:
+        self.epoch = None
+        self._standing(self._endpoint.kme_id, reason)
+
+    async def _say_hello(self) -> None:
+        peer = self._endpoint.kme_id
+        answer = await self._request(HELLO_PATH, msgspec.msgpack.encode(self._desk.hello(peer)))
+        try:
+            hello = msgspec.msgpack.decode(answer, type=PeerHello)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise PeerMisbehaved(f"{peer} answered a hello with what cannot be read: {error}") from None
+        self.epoch = (await self._desk.meet(peer, hello)).epoch
+
+    async def _send_while_met(self) -> None:
+        """Send the lanes side by side; return when it is time for another hello."""
+        hello_due_s = time.monotonic() + HELLO_EVERY_S
+        while time.monotonic() < hello_due_s:
+            self._wake.clear()
+            lanes = await self._store.run(
+                lambda tx: outbox.lanes(KmeView(tx, self._kme), self._endpoint.kme_id)
+            )
+            if lanes:
+                progress = await asyncio.gather(*(self._send(lane) for lane in lanes))
+                if any(progress):
+                    continue
+            try:
+                async with asyncio.timeout(LATER_S if lanes else HELLO_EVERY_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _send(self, lane: str) -> bool:
+        """Send one turn of a lane and act on the answers; tell whether any message was settled."""
+        peer, epoch = self._endpoint.kme_id, self.epoch
+        turn = await self._store.run(lambda tx: outbox.next_turn(KmeView(tx, self._kme), peer, lane))
+        if turn is None or epoch is None:
+            return False
+        body = await self._request(TURN_PATH, msgspec.msgpack.encode(PeerTurn(epoch, turn)))
+        try:
+            answers = msgspec.msgpack.decode(body, type=outbox.Answers)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise PeerMisbehaved(f"{peer} answered a turn with what cannot be read: {error}") from None
+        if answers.lane != lane:
+            raise PeerMisbehaved(f"{peer} answered lane {answers.lane!r}, asked was {lane!r}")
+        events = await self._store.run(
+            lambda tx: peers.settle_answers(KmeView(tx, self._kme), peer, answers, self._rules)
+        )
+        for event in events:
+            await self._happened(peer, event)
+        return bool(answers.answers)
+
+    async def _request(self, path: str, body: bytes) -> bytes:
+        session = self._session
+        if session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls(), limit=8)
+            session = self._session = aiohttp.ClientSession(
+                connector=connector, timeout=aiohttp.ClientTimeout(total=REQUEST_S_MAX, connect=5.0)
+            )
+        url = self._endpoint.url.rstrip("/") + path
+        async with session.post(url, data=body, headers={"Content-Type": MEDIA_TYPE}) as answer:
+            self._check_certificate(answer)
+            if (answer.content_length or 0) > TURN_BYTES_MAX:
+                raise PeerMisbehaved(f"{self._endpoint.kme_id} sends {answer.content_length} bytes")
+            content = await answer.read()
+            if answer.status != 200:
+                raise RequestRefused(answer.status, _message(content))
+            return content
+
+    def _check_certificate(self, answer: aiohttp.ClientResponse) -> None:
+        """The host name was checked by TLS; the certificate must name the KME too."""
+        transport = answer.connection.transport if answer.connection is not None else None
+        tls = transport.get_extra_info("ssl_object") if transport is not None else None
+        named = kme_identity(tls.getpeercert(True)) if tls is not None else frozenset()
+        if self._endpoint.kme_id not in named:
+            raise PeerMisbehaved(
+                f"the certificate at {self._endpoint.url} names {', '.join(sorted(named)) or 'no KME'}, "
+                f"expected {self._endpoint.kme_id}"
+            )
+
+    async def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+def _message(content: bytes) -> str:
+    try:
+        document: Any = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "an answer that is no JSON"
+    return str(document.get("message", ""))[:300] if isinstance(document, dict) else ""
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not accepted: {error.certificate_error}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def client_context(certificate: str, key: str, authority: str) -> ssl.SSLContext:
+    """Return the TLS rules of a KME that calls a peer: 1.3, both certificates, host name checked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(certificate, key)
+        context.load_verify_locations(authority)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{certificate}, {key} or {authority} cannot be used ({error.strerror or error})"
+        ) from None
+    return context
