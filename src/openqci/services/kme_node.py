@@ -1,0 +1,360 @@
+"""One key management entity of a real network: its tasks and interfaces around one store.
+
+What runs here, each a small task of its own: a line to every peer (:mod:`openqci.services.peer_line`), a
+filler for every link that this node leads, the keeper of the pairs' stocks, and the sweeper of what has
+expired. What they do is decided in ``openqci.keystore`` and ``openqci.delivery``, inside transactions of the
+store; so a node that is killed at any moment goes on from its store alone.
+
+The node serves from its stocks when peers, links or modules are gone (invariant I8), and takes no key of
+simulated sources in production (I7).
+"""
+
+import asyncio
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from openqci.core.errors import KeyUnavailable, OpenQCIError, PeerMisbehaved
+from openqci.core.identifiers import KmeId, LinkId, SaeId
+from openqci.delivery import agreement, peers, supply
+from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
+from openqci.delivery.key_ids import BATCH_TAG_BITS
+from openqci.delivery.pair_stock import KeyBatch, destroy_expired
+from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
+from openqci.delivery.supply import PairDemand
+from openqci.keystore import deposits
+from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
+from openqci.keystore.ports import KmeView
+from openqci.keystore.supply import KeySource, SuppliedKey
+from openqci.services.kme_config import LinkSection, LoadedConfig
+from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+DRAW_BYTES_MAX = 128 * 1024
+"""Most key of one deposit: half a second of a very fast link, and little to lose with it."""
+
+FILL_WAIT_S_MIN, FILL_WAIT_S_MAX = 0.05, 5.0
+LOOK_EVERY_S = 1.0
+LOOK_AGAIN_S = 2.0
+SWEEP_EVERY_S = 5.0
+CLOCK_JUMP_S = 5.0
+
+Troubles = dict[str, str]
+"""What is wrong now: subject to reason. The shell makes alarms of it."""
+
+
+@dataclass
+class LinkFigures:
+    """What a link has brought since the start."""
+
+    deposited_bytes: int = 0
+    refused_deposits: int = 0
+    last_trouble: str | None = None
+
+
+@dataclass
+class NodeFigures:
+    """What the node has done since the start, for metrics and status."""
+
+    links: dict[str, LinkFigures] = field(default_factory=dict)
+    batches_agreed: int = 0
+    batches_failed: int = 0
+    expired_bytes: int = 0
+    destroyed_bytes: int = 0
+
+
+class KmeNode:
+    """The tasks of a node. ``stock_arrived(master, slave)`` is called when a pair's stock has grown.
+
+    Call :meth:`run` once; it ends when it is cancelled. ``desk`` answers the peers.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        own: OwnStore,
+        store: KeyStore,
+        sources: Mapping[str, KeySource],
+        tls: Callable[[], ssl.SSLContext],
+        *,
+        rules: PeerRules | None = None,
+    ) -> None:
+        self.kme = loaded.kme_id
+        self.figures = NodeFigures(links={link.id: LinkFigures() for link in loaded.config.link})
+        self.stock_arrived: Callable[[KeyBatch], None] = lambda batch: None
+        self.happened: Callable[[KmeId, Event | Meeting], None] = lambda peer, event: None
+        self.expired: Callable[[KeyBatch, int], None] = lambda batch, left: None
+        self.trouble: Callable[[str, str, str | None], None] = lambda kind, subject, reason: None
+        self._loaded, self._store, self._sources = loaded, store, dict(sources)
+        simulated_allowed = loaded.config.node.mode == "laboratory"
+        self._rules = replace(rules or PeerRules(), simulated_allowed=simulated_allowed)
+        endpoints = {
+            KmeId(peer.kme_id): PeerEndpoint(
+                KmeId(peer.kme_id),
+                peer.url,
+                tuple(LinkRole(link.id, link.leads) for link in loaded.links_to(KmeId(peer.kme_id))),
+            )
+            for peer in loaded.config.peer
+        }
+        self.desk = PeerDesk(self.kme, own, store, endpoints, self._sources, self._rules, self._met)
+        self._lines = {
+            peer: PeerLine(self.desk, self.kme, endpoint, store, self._rules, tls, self._act_on, self._stands)
+            for peer, endpoint in endpoints.items()
+        }
+        self.demands = Demands(loaded)
+        self._look = asyncio.Event()
+
+    async def run(self) -> None:
+        """Do everything until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for line in self._lines.values():
+                tasks.create_task(line.run())
+            for link in self._loaded.config.link:
+                if link.leads:
+                    tasks.create_task(self._fill(link))
+            tasks.create_task(self._keep_stocks())
+            tasks.create_task(self._sweep())
+
+    async def close(self) -> None:
+        """Close the sources; call it when :meth:`run` has ended."""
+        for source in self._sources.values():
+            await source.close()
+
+    def epochs(self) -> dict[KmeId, str]:
+        """Return the peers that were met, with the epoch of each."""
+        return {peer: line.epoch for peer, line in self._lines.items() if line.epoch is not None}
+
+    def demand(
+        self, master: SaeId, slave: SaeId, wanted_bytes: int, additional: tuple[SaeId, ...] = ()
+    ) -> str | None:
+        """Note that a request waits for key; return why none can ever come, or None."""
+        reason = self.demands.wait(master, (slave, *additional), wanted_bytes, time.monotonic())
+        if reason is None:
+            self._look.set()
+        return reason
+
+    def look(self) -> None:
+        """Look after the stocks at once."""
+        self._look.set()
+
+    async def read(self, work: Callable[[KmeView], Result]) -> Result:
+        """Run a work over this KME's rooms in one transaction."""
+        return await self._store.run(lambda tx: work(KmeView(tx, self.kme)))
+
+    def _met(self, peer: KmeId, meeting: Meeting) -> None:
+        if meeting.standing is Standing.NEW:
+            self.figures.destroyed_bytes += meeting.destroyed_bytes
+            log.warning(
+                "%s has a store that is new to us: epoch %s begins, %d bytes of key held in common before "
+                "are destroyed",
+                peer,
+                meeting.epoch,
+                meeting.destroyed_bytes,
+            )
+        late = abs(meeting.clock_difference_s) > peers.CLOCK_DIFFERENCE_S_MAX
+        self.trouble("clock", peer, f"differs by {meeting.clock_difference_s:.1f} s" if late else None)
+        rolled_back = meeting.standing is Standing.ROLLED_BACK
+        self.trouble("rolled back", peer, "its store is an old copy" if rolled_back else None)
+        self.happened(peer, meeting)
+
+    def _stands(self, peer: KmeId, reason: str | None) -> None:
+        self.trouble("peer", peer, reason)
+        if reason is None:
+            self._look.set()
+
+    async def _act_on(self, peer: KmeId, event: Event) -> None:
+        """Act on what a peer's answers brought about; the store has done its part."""
+        if isinstance(event, BatchAgreed):
+            self.figures.batches_agreed += 1
+            self.stock_arrived(event.batch)
+            self._look.set()
+        elif isinstance(event, BatchFailed):
+            self.figures.batches_failed += 1
+            log.error("a batch with %s failed: %s", peer, event.reason)
+            if event.forged:
+                self.trouble("forged", peer, event.reason)
+        elif isinstance(event, DepositSettled):
+            self._judged(event)
+        self.happened(peer, event)
+
+    def _judged(self, event: DepositSettled) -> None:
+        link = event.notice.link.rpartition(".")[0]
+        figures = self.figures.links.setdefault(link, LinkFigures())
+        if event.verdict is Verdict.ACCEPTED:
+            figures.deposited_bytes += event.notice.length_bytes
+            self._look.set()
+        else:
+            figures.refused_deposits += 1
+            log.error("link %s: a deposit was not accepted: %s", link, event.verdict.value)
+        different = event.verdict is Verdict.DIFFERENT
+        self.trouble("mismatch", link, "the two modules gave different key" if different else None)
+
+    async def _fill(self, link: LinkSection) -> None:
+        """Draw key from a link's module while the link's stock is below its high watermark."""
+        peer, source = KmeId(link.peer), self._sources[link.id]
+        wait_s = FILL_WAIT_S_MIN
+        filling = True
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, FILL_WAIT_S_MAX)
+            epoch = self.epochs().get(peer)
+            if epoch is None:
+                continue
+            name = peers.link_in_epoch(link.id, epoch)
+            try:
+                busy, mine, theirs = await self.read(partial(_link_state, link=name, peer=peer))
+                filling = mine + theirs < (link.high_bytes if filling else link.low_bytes)
+                if busy or not filling:
+                    wait_s = FILL_WAIT_S_MIN if busy else LOOK_EVERY_S
+                    continue
+                supplied = await source.draw(DRAW_BYTES_MAX)
+                await self._deposit(peer, name, self.kme if mine <= theirs else peer, supplied)
+            except KeyUnavailable as shortage:
+                self._link_trouble(link.id, None if shortage.available_bytes else "has no key now")
+            except (OpenQCIError, OSError, TimeoutError) as error:
+                log.warning("link %s: its module gives no key: %s", link.id, error or type(error).__name__)
+                self._link_trouble(link.id, str(error) or type(error).__name__)
+            else:
+                self._link_trouble(link.id, None)
+                wait_s = FILL_WAIT_S_MIN
+
+    def _link_trouble(self, link: str, reason: str | None) -> None:
+        self.figures.links[link].last_trouble = reason
+        self.trouble("source", link, reason)
+
+    async def _deposit(self, peer: KmeId, link: LinkId, initiator: KmeId, supplied: SuppliedKey) -> None:
+        with supplied.key:
+            if supplied.report.simulated and not self._rules.simulated_allowed:
+                raise PeerMisbehaved(
+                    "the module says that its key is simulated; a production node refuses it"
+                )
+            if len(supplied.key) <= DEPOSIT_BYTES_MIN:
+                raise PeerMisbehaved(f"the module gave {len(supplied.key)} bytes, too few for a deposit")
+            await self.read(lambda view: deposits.offer(view, peer, link, initiator, supplied))
+        self._lines[peer].wake()
+
+    async def _keep_stocks(self) -> None:
+        """Agree on batches for the pairs in need, whenever something may have changed."""
+        while True:
+            self._look.clear()
+            try:
+                await self._agree()
+            except OpenQCIError as error:
+                log.error("stocks cannot be looked after now: %s", error)
+                await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._look.wait()
+            except TimeoutError:
+                continue
+
+    async def _agree(self) -> None:
+        demands = self.demands.live(time.monotonic())
+        epochs = self.epochs()
+        now_s = time.time()
+
+        def planned(view: KmeView) -> list[BatchWanted]:
+            return supply.plan(view, supply.needs(view, demands, epochs), now_s)
+
+        for wanted in await self.read(planned):
+            try:
+                await self.offer(wanted)
+            except KeyUnavailable:
+                continue  # a gap in the stream: what is behind it comes at the next look
+
+    async def offer(self, wanted: BatchWanted) -> None:
+        """Agree on one batch. KeyUnavailable if a link has not enough."""
+        tag = secrets.randbits(BATCH_TAG_BITS)
+        now_s = time.time()
+        await self.read(lambda view: agreement.offer(view, wanted, tag, now_s))
+        for _, kme, _ in wanted.legs:
+            self._lines[kme].wake()
+
+    async def _sweep(self) -> None:
+        """Destroy what has expired; notice a clock that jumps."""
+        last_wall_s, last_monotonic_s = time.time(), time.monotonic()
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            wall_s, monotonic_s = time.time(), time.monotonic()
+            jump_s = (wall_s - last_wall_s) - (monotonic_s - last_monotonic_s)
+            if abs(jump_s) > CLOCK_JUMP_S:
+                self.trouble("clock jump", self.kme, f"by {jump_s:.0f} s")
+            last_wall_s, last_monotonic_s = wall_s, monotonic_s
+            try:
+                for batch, left in await self.read(partial(_swept, now_s=wall_s)):
+                    self.figures.expired_bytes += left
+                    self.expired(batch, left)
+            except OpenQCIError as error:
+                log.error("what has expired cannot be destroyed now: %s", error)
+
+
+class Demands:
+    """Which pairs have demand: those of the configuration, and those that somebody has asked for lately."""
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        self._loaded = loaded
+        self._asked_s: dict[tuple[SaeId, ...], float] = {}
+        self._pairs: dict[tuple[SaeId, ...], PairDemand] = {}
+        self._waiting: dict[tuple[SaeId, ...], int] = {}
+        self._fixed: set[tuple[SaeId, ...]] = set()
+        for pair in loaded.config.pair:
+            slaves = tuple(map(SaeId, pair.slaves))
+            demand = loaded.demand_of(SaeId(pair.master), slaves, pair.low_keys, pair.high_keys, pair.ttl_s)
+            if demand is not None:
+                key = SaeId(pair.master), *slaves
+                self._pairs[key] = demand
+                self._fixed.add(key)
+
+    def wait(self, master: SaeId, slaves: Sequence[SaeId], wanted_bytes: int, now_s: float) -> str | None:
+        """Note that a request waits; return why its key can never come, or None."""
+        key = master, *slaves
+        settings = self._loaded.config.demand
+        if key not in self._pairs:
+            if len(self._pairs) >= settings.pairs_max:
+                return f"this KME keeps stocks for {settings.pairs_max} pairs already"
+            demand = self._loaded.demand_of(
+                master, tuple(slaves), settings.low_keys, settings.high_keys, settings.ttl_s
+            )
+            if demand is None:
+                return "no QKD link joins this KME and that of the slave"
+            self._pairs[key] = demand
+        self._asked_s[key] = now_s
+        self._waiting[key] = max(self._waiting.get(key, 0), wanted_bytes)
+        return None
+
+    def live(self, now_s: float) -> list[PairDemand]:
+        """Return the pairs with demand, with what requests have waited for since the last call."""
+        forget_s = self._loaded.config.demand.forget_after_s
+        for key in [key for key in self._pairs if key not in self._fixed]:
+            if now_s - self._asked_s.get(key, now_s) > forget_s:
+                del self._pairs[key]
+        waiting, self._waiting = self._waiting, {}
+        return [
+            replace(pair, waiting_bytes=waiting.get(key, 0)) if key in waiting else pair
+            for key, pair in self._pairs.items()
+        ]
+
+
+def _link_state(view: KmeView, link: LinkId, peer: KmeId) -> tuple[bool, int, int]:
+    """Return whether a deposit is under way, and what each end may still begin to spend."""
+    return (
+        deposits.under_way(view, link),
+        deposits.link_stock_bytes(view, link, view.kme),
+        deposits.link_stock_bytes(view, link, peer),
+    )
+
+
+def _swept(view: KmeView, now_s: float) -> list[tuple[KeyBatch, int]]:
+    """Destroy expired batches, and give up batches that were not agreed on before their time was over."""
+    for order in agreement.open_offers(view):
+        if order.expires_s and order.expires_s < now_s:
+            agreement.give_up(view, order)
+    return destroy_expired(view, now_s)
