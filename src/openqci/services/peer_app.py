@@ -28,8 +28,8 @@ def peer_application(desk: PeerDesk, peers: frozenset[KmeId]) -> Starlette:
             return Response(status_code=400)
         except OpenQCIError:
             # The store cannot commit, say: the peer sends its turn again.
-            refused = RequestRefused(503, "the KME cannot act on this now", headers={"Retry-After": "1"})
-            return Response(error_body(refused), refused.status, refused.headers, "application/json")
+            later = RequestRefused(503, "the KME cannot act on this now", headers={"Retry-After": "1"})
+            return Response(error_body(later), later.status, later.headers, "application/json")
         return Response(answer, media_type=MEDIA_TYPE)
 
     return Starlette(routes=[Route(path, endpoint, methods=["POST"]) for path in (HELLO_PATH, TURN_PATH)])
