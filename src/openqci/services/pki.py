@@ -12,7 +12,7 @@ passes as the other. Read next: :mod:`openqci.services.kme_server`, which asks f
 import ipaddress
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -99,16 +99,21 @@ class CertificateAuthority:
     def kmes_folder(self) -> Path:
         return self.folder / "kmes"
 
-    def issue_kme(self, kme_id: KmeId) -> IssuedCertificate:
-        """Issue a server certificate for a KME on this machine."""
+    def issue_kme(self, kme_id: KmeId, hosts: Sequence[str] = ()) -> IssuedCertificate:
+        """Issue a certificate for a KME on this machine, or reached under ``hosts`` (names and addresses).
+
+        A KME that has peers calls them with it, too; so with ``hosts`` it is also for clients.
+        """
         names: list[x509.GeneralName] = [
             x509.DNSName("localhost"),
             x509.DNSName(kme_id),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             x509.IPAddress(ipaddress.ip_address("::1")),
             x509.UniformResourceIdentifier(KME_URN + kme_id),
+            *map(_host_name, hosts),
         ]
-        return self._issue(kme_id[:64], names, ExtendedKeyUsageOID.SERVER_AUTH)
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(kme_id[:64], names, *purposes[: 2 if hosts else 1])
 
     def issue_sae(self, sae_id: SaeId) -> IssuedCertificate:
         """Issue a client certificate for an application."""
@@ -142,7 +147,7 @@ class CertificateAuthority:
         return certificate.issuer == self._name and left > timedelta(days=RENEW_BEFORE_DAYS)
 
     def _issue(
-        self, common_name: str, names: list[x509.GeneralName], purpose: x509.ObjectIdentifier
+        self, common_name: str, names: list[x509.GeneralName], *purposes: x509.ObjectIdentifier
     ) -> IssuedCertificate:
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
@@ -156,7 +161,7 @@ class CertificateAuthority:
             .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(self._authority_key_id, critical=False)
@@ -165,6 +170,13 @@ class CertificateAuthority:
         return IssuedCertificate(
             certificate.public_bytes(serialization.Encoding.PEM), _pem_of_key(key), fingerprint(certificate)
         )
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
