@@ -10,11 +10,14 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from openqci.core.errors import ConfigurationError, Fault
+from openqci import __version__
+from openqci.core.errors import ConfigurationError, Fault, OpenQCIError
 from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.crypto.sealing import KEK_BYTES
 from openqci.delivery.directory import SaeDirectory, SaeRecord
@@ -27,9 +30,13 @@ from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
 from openqci.services.kme_node import KmeNode
 from openqci.services.kme_server import KMEEndpoint, KMEServer, tls_context
+from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import OwnStore, client_context
+from openqci.services.pki import fingerprint, read_certificate
+from openqci.services.roles import Holder, Role
 from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.services.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +107,24 @@ class StateFolder:
         """Open the node's store."""
         return SqliteKeyStore.open(self.path / STORE_FILE, read_kek(self.path / KEK))
 
+    def destroy_kek(self) -> None:
+        """Overwrite and remove the key-encryption key: nothing in the store, or a copy of it, opens again."""
+        file = self.path / KEK
+        descriptor = os.open(file, os.O_WRONLY)
+        try:
+            os.write(descriptor, secrets.token_bytes(KEK_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        file.unlink()
+
+    def zeroise(self) -> None:
+        """Remove key-encryption key, store and description: what stays is an empty folder and its lock."""
+        if (self.path / KEK).exists():
+            self.destroy_kek()
+        for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", NODE_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Let another process run the node."""
         os.close(self._lock)
@@ -128,12 +153,12 @@ def enter_applications(transaction: StoreTransaction, loaded: LoadedConfig) -> N
     known = {record.sae_id: record for record in directory.saes()}
     for sae_id in known.keys() - wanted.keys():
         directory.remove(sae_id)
-    for sae_id, (kme_id, fingerprint) in wanted.items():
+    for sae_id, (kme_id, pinned) in wanted.items():
         record = known.get(sae_id)
-        if record is None or (record.kme_id, record.certificate_sha256) != (kme_id, fingerprint):
+        if record is None or (record.kme_id, record.certificate_sha256) != (kme_id, pinned):
             if record is not None:
                 directory.remove(sae_id)
-            directory.enrol(SaeRecord(sae_id, SiteId(kme_id), kme_id, fingerprint, "", time.time()))
+            directory.enrol(SaeRecord(sae_id, SiteId(kme_id), kme_id, pinned, "", time.time()))
 
 
 class KmeApp:
@@ -146,7 +171,12 @@ class KmeApp:
         self.store = self._folder.open_store()
         self._tls = config.tls
         self._make_source = make_source
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._troubles: dict[tuple[str, str], str] = {}
+        self._started_s = time.monotonic()
+        self._own_certificate = read_certificate(loaded.path(self._tls.certificate))
+        self._zeroised = False
+        self.stop = asyncio.Event()
+        self.telemetry = Telemetry()
 
     async def start(self) -> None:
         """Open everything; ConfigurationError if an address, certificate or store cannot be used."""
@@ -158,6 +188,7 @@ class KmeApp:
         self.node = KmeNode(loaded, self.own, self.store, sources, lambda: client_context(*map(str, tls)))
         self.service = KmeService(self.store, on_demand=self.node.demand)
         self.node.stock_arrived = self._stock_arrived
+        self.node.trouble = self._trouble
         certificate, key, authority = tls
         host, port = host_and_port(config.listen.sae)
         self.sae_server = KMEServer(
@@ -170,13 +201,23 @@ class KmeApp:
             peer_port,
             tls_context(KMEEndpoint(loaded.kme_id, peer_port, certificate, key), authority),
         )
+        operator_host, operator_port = host_and_port(config.listen.operator)
+        self.operator_listener = HttpsListener(
+            operator_application(
+                self.status, self.reasons_not_ready, self.metrics, self.zeroise, self._mapped_roles()
+            ),
+            operator_host,
+            operator_port,
+            tls_context(KMEEndpoint(loaded.kme_id, operator_port, certificate, key), authority),
+        )
         await self.sae_server.start()
         await self.peer_listener.start()
+        await self.operator_listener.start()
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self) -> None:
         """Run until ``stop`` is set."""
         running = asyncio.create_task(self.node.run())
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(self.stop.wait())
         try:
             done, _ = await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if running in done:
@@ -190,9 +231,71 @@ class KmeApp:
         """Stop listening, let requests in hand end, close the store."""
         await self.sae_server.stop()
         await self.peer_listener.stop()
+        await self.operator_listener.stop()
         await self.node.close()
         self.store.close()
+        if self._zeroised:
+            self._folder.zeroise()
         self._folder.close()
+
+    async def status(self) -> dict[str, Any]:
+        """Return the whole state of the node as one document; it holds no key and no key IDs."""
+        return {
+            "kme_id": self.loaded.kme_id,
+            "version": __version__,
+            "mode": self.loaded.config.node.mode,
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "store": {"store_id": self.own.store_id, "generation": self.own.generation},
+            "keys_delivered": sum(self.service.keys_delivered.values()),
+            "expired_bytes": self.node.figures.expired_bytes,
+            "certificate_days_left": self._certificate_days_left(),
+            "alarms": [
+                {"code": kind, "subject": subject, "reason": reason}
+                for (kind, subject), reason in sorted(self._troubles.items())
+            ],
+            **await self.node.status(),
+        }
+
+    async def metrics(self) -> bytes:
+        """Return the Prometheus text of the node as it is now."""
+        return self.telemetry.text(await self.status())
+
+    async def zeroise(self, officer: Holder) -> None:
+        """Destroy all key of this node, and stop.
+
+        The key-encryption key goes first: without it no segment opens.
+        """
+        log.critical("zeroised by %s %s", officer.role.value, officer.name)
+        self._folder.destroy_kek()
+        self._zeroised = True
+        self.stop.set()
+
+    async def reasons_not_ready(self) -> list[str]:
+        """Return why the node cannot serve; a missing peer or module is no reason, since stocks serve on."""
+        try:
+            await self.store.run(lambda tx: None)
+        except OpenQCIError as error:
+            return [str(error)]
+        return []
+
+    def _trouble(self, kind: str, subject: str, reason: str | None) -> None:
+        if reason is None:
+            self._troubles.pop((kind, subject), None)
+        elif self._troubles.get((kind, subject)) != reason:
+            self._troubles[kind, subject] = reason
+            log.warning("%s %s: %s", kind, subject, reason)
+
+    def _mapped_roles(self) -> dict[str, tuple[Role, str]]:
+        """Return who the configuration gives a role by certificate. The node's own may look."""
+        mapped = {
+            fingerprint(read_certificate(self.loaded.path(each.certificate))): (Role(each.role), each.name)
+            for each in self.loaded.config.role
+        }
+        return {fingerprint(self._own_certificate): (Role.OPERATOR, self.loaded.kme_id), **mapped}
+
+    def _certificate_days_left(self) -> float:
+        left = self._own_certificate.not_valid_after_utc - datetime.now(UTC)
+        return round(left.total_seconds() / 86400, 2)
 
     def _stock_arrived(self, batch: KeyBatch) -> None:
         self.service.stock_arrived(batch.master_sae, batch.slave_sae)

@@ -147,6 +147,14 @@ class PairSection(Section, frozen=True, kw_only=True):
     ttl_s: Seconds = 86_400.0
 
 
+class RoleSection(Section, frozen=True, kw_only=True):
+    """``[[role]]``: the role of a certificate that does not say so itself (see ``openqci pki issue``)."""
+
+    certificate: PathText
+    role: Literal["operator", "security-officer", "auditor", "module"]
+    name: SaeText
+
+
 class DemandSection(Section, frozen=True, kw_only=True):
     """``[demand]``: stocks of pairs that no ``[[pair]]`` names, kept while somebody asks for their keys."""
 
@@ -171,6 +179,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     peer: list[PeerSection] = []
     link: list[LinkSection] = []
     pair: list[PairSection] = []
+    role: list[RoleSection] = []
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from openqci.core.errors import KeyUnavailable, OpenQCIError, PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId, SaeId
 from openqci.delivery import agreement, peers, supply
 from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
 from openqci.delivery.key_ids import BATCH_TAG_BITS
-from openqci.delivery.pair_stock import KeyBatch, destroy_expired
+from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_bytes
 from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
 from openqci.delivery.supply import PairDemand
 from openqci.keystore import deposits
@@ -140,6 +140,44 @@ class KmeNode:
         if reason is None:
             self._look.set()
         return reason
+
+    async def status(self) -> dict[str, Any]:
+        """Return peers, links and pairs as they are now."""
+        epochs, demands = self.epochs(), self.demands.live(time.monotonic(), look_only=True)
+        links = self._loaded.config.link
+
+        def work(view: KmeView) -> dict[str, Any]:
+            return {
+                "links": [self._link_status(view, link, epochs.get(KmeId(link.peer))) for link in links],
+                "pairs": [_pair_status(view, demand) for demand in demands],
+                "batches_under_way": len(agreement.open_offers(view)),
+            }
+
+        document = await self.read(work)
+        document["peers"] = [
+            {"kme_id": peer, "met": line.epoch is not None, "trouble": line.trouble}
+            for peer, line in self._lines.items()
+        ]
+        return document
+
+    def _link_status(self, view: KmeView, link: LinkSection, epoch: str | None) -> dict[str, Any]:
+        known = peers.peer_state(view, KmeId(link.peer))
+        epoch = epoch or (known.epoch if known is not None else None)
+        figures = self.figures.links[link.id]
+        stocks = (0, 0)
+        if epoch is not None:
+            name = peers.link_in_epoch(link.id, epoch)
+            stocks = _link_state(view, name, KmeId(link.peer))[1:]
+        return {
+            "link": link.id,
+            "peer": link.peer,
+            "leads": link.leads,
+            "own_bytes": stocks[0],
+            "peer_bytes": stocks[1],
+            "deposited_bytes": figures.deposited_bytes,
+            "refused_deposits": figures.refused_deposits,
+            "trouble": figures.last_trouble,
+        }
 
     def look(self) -> None:
         """Look after the stocks at once."""
@@ -330,8 +368,13 @@ class Demands:
         self._waiting[key] = max(self._waiting.get(key, 0), wanted_bytes)
         return None
 
-    def live(self, now_s: float) -> list[PairDemand]:
-        """Return the pairs with demand, with what requests have waited for since the last call."""
+    def live(self, now_s: float, *, look_only: bool = False) -> list[PairDemand]:
+        """Return the pairs with demand, with what requests have waited for since the last call.
+
+        ``look_only`` leaves that for the next call.
+        """
+        if look_only:
+            return list(self._pairs.values())
         forget_s = self._loaded.config.demand.forget_after_s
         for key in [key for key in self._pairs if key not in self._fixed]:
             if now_s - self._asked_s.get(key, now_s) > forget_s:
@@ -350,6 +393,18 @@ def _link_state(view: KmeView, link: LinkId, peer: KmeId) -> tuple[bool, int, in
         deposits.link_stock_bytes(view, link, view.kme),
         deposits.link_stock_bytes(view, link, peer),
     )
+
+
+def _pair_status(view: KmeView, demand: PairDemand) -> dict[str, Any]:
+    stock = stock_bytes(view, demand.master, demand.slave, demand.additional)
+    return {
+        "master": demand.master,
+        "slaves": [slave for slave, _, _ in demand.legs],
+        "stock_bytes": stock,
+        "low_bytes": demand.low_bytes,
+        "high_bytes": demand.high_bytes,
+        "priority": demand.priority,
+    }
 
 
 def _swept(view: KmeView, now_s: float) -> list[tuple[KeyBatch, int]]:

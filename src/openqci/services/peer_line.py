@@ -215,6 +215,7 @@ class PeerLine:
         standing: Callable[[KmeId, str | None], None],
     ) -> None:
         self.epoch: str | None = None
+        self.trouble: str | None = "not met yet"
         self._desk, self._kme, self._endpoint, self._store, self._rules = desk, kme, endpoint, store, rules
         self._tls, self._happened, self._standing = tls, happened, standing
         self._wake = asyncio.Event()
@@ -231,6 +232,7 @@ class PeerLine:
             while True:
                 try:
                     await self._say_hello()
+                    self.trouble = None
                     self._standing(self._endpoint.kme_id, None)
                     wait_s = RETRY_S_MIN
                     await self._send_while_met()
@@ -247,7 +249,7 @@ class PeerLine:
             await self._close_session()
 
     def _trouble(self, reason: str) -> None:
-        self.epoch = None
+        self.epoch, self.trouble = None, reason
         self._standing(self._endpoint.kme_id, reason)
 
     async def _say_hello(self) -> None:

@@ -1,0 +1,99 @@
+"""The operator interface of a node: health, status, and the security officer's last resort.
+
+Mutual TLS like every interface; what a caller may do follows from the role in its certificate
+(:mod:`openqci.services.roles`). ``/health/live`` and ``/health/ready`` answer every certificate of the
+authority, so that a probe needs no role.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from openqci.core.errors import RequestRefused
+from openqci.delivery.etsi014_model import error_body
+from openqci.services.roles import MAY_DESTROY, MAY_LOOK, Holder, Role, holder_of
+
+ZEROISE_WORD = "zeroise"
+
+Document = dict[str, Any]
+
+
+def operator_application(
+    status: Callable[[], Awaitable[Document]],
+    ready: Callable[[], Awaitable[list[str]]],
+    metrics: Callable[[], Awaitable[bytes]],
+    zeroise: Callable[[Holder], Awaitable[None]],
+    mapped: Mapping[str, tuple[Role, str]],
+) -> Starlette:
+    """Return the application.
+
+    Parameters
+    ----------
+    status
+        The whole state of the node as one JSON document.
+    ready
+        Why the node is not ready, in words; an empty list if it is.
+    metrics
+        The Prometheus text.
+    zeroise
+        Destroys all key; called for a security officer who has sent the word.
+    mapped
+        Role and name by certificate SHA-256, for certificates of other authorities.
+    """
+
+    async def live(_: Request) -> Response:
+        return _json({"status": "live"})
+
+    async def readiness(_: Request) -> Response:
+        reasons = await ready()
+        return _json(
+            {"status": "not ready" if reasons else "ready", "reasons": reasons}, 503 if reasons else 200
+        )
+
+    async def whole_status(request: Request) -> Response:
+        _allowed(request, MAY_LOOK)
+        return _json(await status())
+
+    async def all_metrics(request: Request) -> Response:
+        _allowed(request, MAY_LOOK)
+        return Response(await metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def destroy(request: Request) -> Response:
+        officer = _allowed(request, MAY_DESTROY)
+        if (await request.body()) != ZEROISE_WORD.encode():
+            raise RequestRefused(400, f"send the word {ZEROISE_WORD!r} to destroy all key of this node")
+        await zeroise(officer)
+        return _json({"status": "zeroised"})
+
+    def _allowed(request: Request, roles: frozenset[Role]) -> Holder:
+        certificate = request.state.certificate
+        holder = holder_of(certificate, dict(mapped)) if certificate else None
+        if holder is None or holder.role not in roles:
+            wanted = " or ".join(sorted(role.value for role in roles))
+            raise RequestRefused(401, f"this needs a certificate with the role {wanted}")
+        return holder
+
+    async def refused(_: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestRefused):
+            raise error
+        return Response(error_body(error), error.status, error.headers, "application/json")
+
+    return Starlette(
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", readiness),
+            Route("/status", whole_status),
+            Route("/metrics", all_metrics),
+            Route("/zeroise", destroy, methods=["POST"]),
+        ],
+        exception_handlers={RequestRefused: refused},
+    )
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json")
