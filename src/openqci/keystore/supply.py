@@ -52,5 +52,8 @@ class KeySource(Protocol):
     async def draw_named(self, key_ids: Sequence[str], length_bytes: int) -> tuple[SecretBytes, SourceReport]:
         """Draw exactly the keys of these names, in this order, ``length_bytes`` in all; at the other end."""
 
+    async def describe(self) -> str:
+        """Ask the module how it is, and say it in words; draws no key."""
+
     async def close(self) -> None:
         """Close connections."""

@@ -1,8 +1,7 @@
 """The built-in test certificate authority: certificates for KMEs and for applications (SAEs).
 
 One P-256 key signs all. It serves a network on one machine and the first steps of an integrator; an operator
-brings its own authority, and this one is not meant for more than tests: there is no revocation list (an
-application is shut out by taking it from the directory) and its key lies in a file.
+brings its own authority, and this one is not meant for more than tests: its key lies in a file.
 
 What tells who somebody is: a KME has ``URI:urn:openqci:kme:<KME ID>`` and serverAuth alone, an SAE has
 ``URI:urn:openqci:sae:<SAE ID, percent-encoded>``, the ID as common name, and clientAuth alone; so neither
@@ -27,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.directory import PeerIdentity, parse_sae_id
+from openqci.services.roles import URN_PREFIX, Role
 
 AUTHORITY_YEARS = 10
 CERTIFICATE_DAYS = 730
@@ -34,6 +34,9 @@ RENEW_BEFORE_DAYS = 60
 """A KME's certificate with less time left than this is issued anew when the network starts."""
 
 CLOCK_SKEW = timedelta(hours=1)
+
+REVOCATION_DAYS = 30
+"""How long a revocation list says it holds; a new one is written with every revocation, or on demand."""
 
 KEY_PEM_END = b"-----END PRIVATE KEY-----\n"
 
@@ -119,6 +122,55 @@ class CertificateAuthority:
         """Issue a client certificate for an application."""
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(SAE_URN + quote(sae_id, safe=""))]
         return self._issue(sae_id, names, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def issue_holder(self, role: Role, name: str) -> IssuedCertificate:
+        """Issue a client certificate for a person or machine with a role at KMEs."""
+        uri = f"{URN_PREFIX}{role.value}:{quote(name, safe='')}"
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
+        return self._issue(name[:64], names, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    @property
+    def revocation_file(self) -> Path:
+        return self.folder / "crl.pem"
+
+    def revoke(self, *certificates: x509.Certificate) -> int:
+        """Write the revocation list anew, with these certificates added; return how many it names.
+
+        Raises ConfigurationError if the list cannot be read, or a certificate is another authority's.
+        """
+        revoked = {entry.serial_number: entry for entry in self._revoked()}
+        now = datetime.now(UTC)
+        for certificate in certificates:
+            if certificate.issuer != self._name:
+                raise ConfigurationError(
+                    f"the certificate of {certificate.subject.rfc4514_string()} is of another authority, "
+                    f"{certificate.issuer.rfc4514_string()}; expected {self._name.rfc4514_string()}"
+                )
+            entry = x509.RevokedCertificateBuilder(certificate.serial_number, now).build()
+            revoked.setdefault(certificate.serial_number, entry)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._name)
+            .last_update(now - CLOCK_SKEW)
+            .next_update(now + timedelta(days=REVOCATION_DAYS))
+            .add_extension(self._authority_key_id, critical=False)
+            .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+        )
+        for entry in revoked.values():
+            builder = builder.add_revoked_certificate(entry)
+        signed = builder.sign(self._key, hashes.SHA256())
+        write_public(self.revocation_file, signed.public_bytes(serialization.Encoding.PEM))
+        return len(revoked)
+
+    def _revoked(self) -> list[x509.RevokedCertificate]:
+        if not self.revocation_file.exists():
+            return []
+        try:
+            return list(x509.load_pem_x509_crl(self.revocation_file.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                Fault(str(self.revocation_file), "", f"cannot be read ({_reason(error)})")
+            ) from None
 
     def issue_kmes(self, kme_ids: Iterable[KmeId]) -> dict[KmeId, Path]:
         """Return a PEM file per KME with its certificate and its own key; only missing ones are issued.
@@ -220,9 +272,14 @@ def _identity(certificate: x509.Certificate) -> PeerIdentity | None:
 
 
 def read_certificate(file: Path) -> x509.Certificate:
-    """Read a PEM certificate; ConfigurationError names the file."""
+    """Read a PEM certificate, the first of a chain; ConfigurationError names the file."""
+    return read_certificates(file)[0]
+
+
+def read_certificates(file: Path) -> list[x509.Certificate]:
+    """Read all certificates of a PEM file, at least one; ConfigurationError names the file."""
     try:
-        return x509.load_pem_x509_certificate(file.read_bytes())
+        return x509.load_pem_x509_certificates(file.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             Fault(str(file), "", f"cannot be read as a certificate ({_reason(error)})")

@@ -121,6 +121,12 @@ class Source014:
             raise PeerMisbehaved(f"the module's keys have {len(whole)} bytes, the peer's {length_bytes}")
         return whole, report
 
+    async def describe(self) -> str:
+        """Ask the module for its status and say it in words; draws no key."""
+        self._status = None
+        status = await self._fresh_status()
+        return f"{status.stored_key_count} keys of {status.key_size} bits in stock"
+
     async def close(self) -> None:
         """Close the connection."""
         session, self._session = self._session, None

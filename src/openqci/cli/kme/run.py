@@ -1,0 +1,54 @@
+"""``openqci kme run``: one key management entity, until a signal."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openqci.services.kme_config import LoadedConfig
+
+READY_LINE = "ready"
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register ``openqci kme run``."""
+    parser = verbs.add_parser("run", help="run a node until SIGTERM or Ctrl-C")
+    parser.add_argument("--config", metavar="FILE", type=Path, default=Path("kme.toml"), help="its kme.toml")
+    parser.add_argument("--verbose", action="store_true", help="log what goes well, too")
+    parser.set_defaults(run=run_node)
+
+
+def run_node(args: argparse.Namespace) -> int:
+    """Run the node that the configuration describes."""
+    import uvloop
+
+    from openqci.services.kme_config import load_config
+
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    return uvloop.run(serve(load_config(args.config)))
+
+
+async def serve(loaded: "LoadedConfig") -> int:
+    """Serve until SIGTERM, SIGINT or zeroisation; return the exit code."""
+    from openqci.services.kme_app import KmeApp
+    from openqci.services.sources import make_source
+
+    app = KmeApp(loaded, make_source)
+    try:
+        await app.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, app.stop.set)
+        print(READY_LINE, flush=True)
+        await app.run()
+    finally:
+        await app.close()
+    return 0

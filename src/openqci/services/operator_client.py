@@ -1,0 +1,81 @@
+"""The operator's side of a node's operator interface: status, metrics and the last resort."""
+
+import json
+import ssl
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from openqci.core.errors import OpenQCIError
+from openqci.services.kme_config import LoadedConfig, host_and_port
+from openqci.services.peer_line import client_context
+
+TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 16 << 20
+
+
+class NodeUnreachable(OpenQCIError):
+    """Nothing answers at the operator interface: the node rests, or its address is another."""
+
+
+class OperatorClient:
+    """One holder of a certificate at a node's operator interface.
+
+    The node's certificate is checked against the authority and must name the node's KME ID.
+    """
+
+    def __init__(
+        self, loaded: LoadedConfig, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
+        tls = loaded.config.tls
+        self._context = client_context(
+            str(certificate or loaded.path(tls.certificate)),
+            str(key or loaded.path(tls.key)),
+            str(loaded.path(tls.authority)),
+        )
+        self._kme_id = loaded.kme_id
+        self._host, self._port = host_and_port(loaded.config.listen.operator)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return the JSON document at a path."""
+        document: dict[str, Any] = json.loads(self._request("GET", path, None))
+        return document
+
+    def zeroise(self) -> None:
+        """Have the node destroy all its key and stop; needs a security officer's certificate."""
+        self._request("POST", "/zeroise", b"zeroise")
+
+    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
+        connection = _NamedConnection(self._host, self._port, self._context, self._kme_id)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            content = answer.read(ANSWER_BYTES_MAX)
+        except (OSError, HTTPException) as error:
+            raise NodeUnreachable(
+                f"no answer from {self._kme_id} at {self._host}:{self._port} ({error}); does it run?"
+            ) from None
+        finally:
+            connection.close()
+        if answer.status not in (200, 503):
+            raise OpenQCIError(f"{self._kme_id} refused {path} ({answer.status}): {_message(content)}")
+        return content
+
+
+class _NamedConnection(HTTPSConnection):
+    """Connects to an address and expects the certificate of a name."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__(host, port, context=context, timeout=TIMEOUT_S)
+        self._tls, self._server_name = context, server_name
+
+    def connect(self) -> None:
+        super(HTTPSConnection, self).connect()
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def _message(content: bytes) -> str:
+    try:
+        return str(json.loads(content)["message"])
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"
