@@ -52,6 +52,7 @@ class Status(msgspec.Struct, frozen=True):
     max_key_size: int
     min_key_size: int
     max_SAE_ID_count: int
+    status_extension: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyRequest(msgspec.Struct, frozen=True):

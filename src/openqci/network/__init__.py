@@ -17,7 +17,7 @@ each with file, line, path and what was expected. What a hop can *yield* is not 
 from openqci.network.documents import LocatedFault
 from openqci.network.expansion import Link, SpanRule, expand
 from openqci.network.model import Device, Flow, Hop, Network, Sae, Site, StockRule, network_digest
-from openqci.network.scenario import ScenarioNotFound, load_scenario, scenario_names
+from openqci.network.scenario import ScenarioNotFound, load_scenario, scenario_names, shipped_devices
 from openqci.network.validation import SCHEMA_NAMES, scenario_schema, schema_text
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "scenario_names",
     "scenario_schema",
     "schema_text",
+    "shipped_devices",
 ]

@@ -115,7 +115,8 @@ def _catalogue_links(settings: Settings) -> list[Link]:
     ]
 
 
-def _shipped_devices() -> dict[str, Device]:
+def shipped_devices() -> dict[str, Device]:
+    """Return the devices that OpenQCI ships, by ID."""
     document = parse_document(catalogue_text("devices.yaml"), "devices.yaml")
     records = [record for record in document.records("devices") if isinstance(record, dict)]
     return {str(record["id"]): device_of(record) for record in records}
@@ -133,7 +134,7 @@ def _check(parts: Parts) -> None:
     known_sites = {site.site_id for site in _catalogue_sites(settings)}
     known_links = {link.link_id for link in _catalogue_links(settings)}
     sites = parts.ids("sites", "sites") | known_sites
-    devices = parts.ids("devices", "devices") | set(_shipped_devices())
+    devices = parts.ids("devices", "devices") | set(shipped_devices())
     parts.faults.extend(
         chain(
             _settings_faults(settings, parts.documents["scenario"], devices),
@@ -213,7 +214,7 @@ def _build(settings: Settings, parts: Parts) -> Network:
         title=settings.title,
         sites=sites,
         hops=hops,
-        devices=_shipped_devices() | {entry.part.device_id: entry.part for entry in parts.devices},
+        devices=shipped_devices() | {entry.part.device_id: entry.part for entry in parts.devices},
         saes={entry.part.sae_id: entry.part for entry in parts.saes},
         flows=tuple(entry.part for entry in parts.flows),
         stock=settings.stock,

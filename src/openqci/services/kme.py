@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from openqci.core.errors import KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
@@ -55,6 +57,8 @@ class KmeService:
         its pair short; it must return at once: why no key can ever come, or None. May be set later.
     wait_s
         How long such a request waits for :meth:`stock_arrived` before it is refused.
+    status_extension
+        What every *Status* says beside its own members (6.1).
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class KmeService:
         *,
         on_demand: Demand | None = None,
         wait_s: float = WAIT_S,
+        status_extension: dict[str, Any] | None = None,
     ) -> None:
         self.on_demand = on_demand
+        self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
         self._store, self._wait_s = store, wait_s
         self._waiting: dict[Pair, set[asyncio.Future[None]]] = {}
@@ -72,7 +78,8 @@ class KmeService:
 
     async def status(self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId) -> Status:
         """*Get status* at a KME."""
-        return await self._run(lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave))
+        said = await self._run(lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave))
+        return msgspec.structs.replace(said, status_extension=self._status_extension or msgspec.UNSET)
 
     async def get_key(
         self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId, request: KeyRequest
