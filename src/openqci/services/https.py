@@ -6,11 +6,14 @@ caller's certificate (DER) in ``scope["state"]["certificate"]``.
 
 import asyncio
 import functools
+import socket
 import ssl
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from openqci.core.errors import invariant
 from openqci.services.kme_server import (
     BACKLOG,
     HANDSHAKE_S_MAX,
@@ -30,9 +33,7 @@ class CertificateProtocol(PeerProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        tls = transport.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(True) if tls is not None else None
-        self.app_state = {**self.app_state, "certificate": certificate}
+        self.app_state = {**self.app_state, "certificate": self.certificate}
 
 
 class HttpsListener:
@@ -42,12 +43,44 @@ class HttpsListener:
         self._application, self._host, self.port, self._context = application, host, port, context
         self._state = ConnectionsState()
         self._state.default_headers = list(PROTECTED_HEADERS)
+        self._bound: socket.socket | None = None
         self._server: Binding | None = None
 
     async def start(self) -> None:
         """Listen, or raise ConfigurationError if the address cannot be used."""
-        (bound,) = bind_all(self._host, [self.port])
-        self.port = bound.getsockname()[1]
+        (self._bound,) = bind_all(self._host, [self.port])
+        self.port = self._bound.getsockname()[1]
+        await self._listen()
+
+    async def reload(self, context: ssl.SSLContext, refused: Callable[[bytes], bool]) -> None:
+        """Use other TLS rules for new connections; close those whose certificate is now ``refused``."""
+        self._context = context
+        if self._server is not None:
+            earlier = self._server
+            await self._listen()
+            earlier.close()
+        self._state.cut(refused)
+
+    async def stop(self) -> None:
+        """Listen no longer, let requests in hand end, close every connection."""
+        if self._server is not None:
+            self._server.close()
+        if self._bound is not None:
+            self._bound.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        deadline_s = asyncio.get_running_loop().time() + STOP_S_MAX
+        while self._state.connections and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(0.02)
+        for connection in list(self._state.connections):
+            if isinstance(connection, PeerProtocol):
+                connection.transport.abort()
+
+    async def _listen(self) -> None:
+        """Listen on a copy of the bound socket, so that another listener can take its place without a gap."""
+        invariant(self._bound is not None, "an address is bound before it is listened at")
+        if self._bound is None:
+            return
         config = uvicorn.Config(
             self._application,
             loop="none",
@@ -65,22 +98,9 @@ class HttpsListener:
         )
         self._server = await asyncio.get_running_loop().create_server(
             protocol,
-            sock=bound,
+            sock=self._bound.dup(),
             ssl=self._context,
             backlog=BACKLOG,
             ssl_handshake_timeout=HANDSHAKE_S_MAX,
             ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
         )
-
-    async def stop(self) -> None:
-        """Listen no longer, let requests in hand end, close every connection."""
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        deadline_s = asyncio.get_running_loop().time() + STOP_S_MAX
-        while self._state.connections and asyncio.get_running_loop().time() < deadline_s:
-            await asyncio.sleep(0.02)
-        for connection in list(self._state.connections):
-            if isinstance(connection, PeerProtocol):
-                connection.transport.abort()

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from openqci.services.https import HttpsListener
 from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
 from openqci.services.kme_node import KmeNode
-from openqci.services.kme_server import KMEEndpoint, KMEServer, tls_context
+from openqci.services.kme_server import KMEEndpoint, KMEServer
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
-from openqci.services.peer_line import OwnStore, client_context
+from openqci.services.peer_line import OwnStore
 from openqci.services.pki import fingerprint, read_certificate
 from openqci.services.roles import Holder, Role
 from openqci.services.sqlite_store import SqliteKeyStore
@@ -166,14 +167,13 @@ class KmeApp:
 
     def __init__(self, loaded: LoadedConfig, make_source: SourceMaker) -> None:
         self.loaded = loaded
-        config = loaded.config
         self._folder = StateFolder.open(loaded.state_dir, loaded.kme_id)
         self.store = self._folder.open_store()
-        self._tls = config.tls
         self._make_source = make_source
         self._troubles: dict[tuple[str, str], str] = {}
         self._started_s = time.monotonic()
-        self._own_certificate = read_certificate(loaded.path(self._tls.certificate))
+        self._files = loaded.tls_files()
+        self._own_certificate = read_certificate(self._files.certificate)
         self._zeroised = False
         self.stop = asyncio.Event()
         self.telemetry = Telemetry()
@@ -184,22 +184,26 @@ class KmeApp:
         self.own = await self.store.run(opened_for_running)
         await self.store.run(lambda tx: enter_applications(tx, loaded))
         sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
-        tls = loaded.path(self._tls.certificate), loaded.path(self._tls.key), loaded.path(self._tls.authority)
-        self.node = KmeNode(loaded, self.own, self.store, sources, lambda: client_context(*map(str, tls)))
+        files = self._files
+        peer_tls = self._peer_files = replace(files, minimum_version="1.3")
+        self.node = KmeNode(loaded, self.own, self.store, sources, peer_tls.client_context)
         self.service = KmeService(self.store, on_demand=self.node.demand)
         self.node.stock_arrived = self._stock_arrived
         self.node.trouble = self._trouble
-        certificate, key, authority = tls
         host, port = host_and_port(config.listen.sae)
         self.sae_server = KMEServer(
-            [KMEEndpoint(loaded.kme_id, port, certificate, key)], self.service, authority, host=host
+            [KMEEndpoint(loaded.kme_id, port, files.certificate, files.key)],
+            self.service,
+            files.authority,
+            host=host,
+            contexts=lambda _: files.server_context(),
         )
         peer_host, peer_port = host_and_port(config.listen.peer)
         self.peer_listener = HttpsListener(
             peer_application(self.node.desk, frozenset(KmeId(peer.kme_id) for peer in config.peer)),
             peer_host,
             peer_port,
-            tls_context(KMEEndpoint(loaded.kme_id, peer_port, certificate, key), authority),
+            peer_tls.server_context(),
         )
         operator_host, operator_port = host_and_port(config.listen.operator)
         self.operator_listener = HttpsListener(
@@ -208,11 +212,25 @@ class KmeApp:
             ),
             operator_host,
             operator_port,
-            tls_context(KMEEndpoint(loaded.kme_id, operator_port, certificate, key), authority),
+            files.server_context(),
         )
         await self.sae_server.start()
         await self.peer_listener.start()
         await self.operator_listener.start()
+
+    async def reload(self) -> None:
+        """Read certificates and revocation lists again; on a fault go on with those in use."""
+        try:
+            contexts = self._peer_files.server_context(), self._files.server_context()
+            self._own_certificate = read_certificate(self._files.certificate)
+            await self.sae_server.reload(self._files.is_revoked)
+            await self.peer_listener.reload(contexts[0], self._files.is_revoked)
+            await self.operator_listener.reload(contexts[1], self._files.is_revoked)
+        except ConfigurationError as error:
+            self._trouble("certificates", self.loaded.kme_id, str(error))
+        else:
+            self._trouble("certificates", self.loaded.kme_id, None)
+            log.info("certificates and revocation lists were read again")
 
     async def run(self) -> None:
         """Run until ``stop`` is set."""

@@ -20,9 +20,9 @@ from openqci.core.errors import ConfigurationError, OpenQCIError
 from openqci.core.identifiers import KmeId
 from openqci.services.kme_app import StateFolder
 from openqci.services.kme_config import LoadedConfig
-from openqci.services.peer_line import client_context
 from openqci.services.pki import kme_identity, read_certificate, read_certificates
 from openqci.services.sources import make_source, module_tls
+from openqci.services.tls import read_revocation_list
 
 CONNECT_S_MAX = 5.0
 WARN_DAYS = 30
@@ -64,19 +64,18 @@ def check(loaded: LoadedConfig) -> list[Result]:
     ]
     if results[0].good:
         results.append(_node_names(loaded))
+    for file in loaded.tls_files().revocation_lists:
+        results.append(_revocation_list(file))
     return [*results, _state(loaded)]
 
 
 async def check_neighbours(loaded: LoadedConfig) -> list[Result]:
     """Ask each peer and module who it is."""
-    tls = loaded.config.tls
     results = []
     for peer in loaded.config.peer:
         subject = f"peer {peer.kme_id} at {peer.url}"
         try:
-            context = client_context(
-                *(str(loaded.path(f)) for f in (tls.certificate, tls.key, tls.authority))
-            )
+            context = loaded.tls_files().client_context()
         except ConfigurationError as error:
             results.append(Result(subject, str(error)))
             continue
@@ -152,6 +151,15 @@ def _certificate(subject: str, certificate_file: Path, key_file: Path, authority
         )
     days = (ends - now).days
     return Result(subject, "", f"holds {days} days more" + ("; renew it" if days < WARN_DAYS else ""))
+
+
+def _revocation_list(file: Path) -> Result:
+    subject = f"revocation list {file.name}"
+    try:
+        found = read_revocation_list(file)
+    except ConfigurationError as error:
+        return Result(subject, str(error))
+    return Result(subject, "", f"{len(list(found))} revoked, holds until {found.next_update_utc}")
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

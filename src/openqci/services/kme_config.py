@@ -18,6 +18,7 @@ from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.directory import parse_sae_id
 from openqci.delivery.supply import PairDemand
+from openqci.services.tls import TlsFiles
 
 CONFIG_VERSION = 1
 
@@ -47,7 +48,6 @@ class NodeSection(Section, frozen=True, kw_only=True):
     kme_id: Name
     state_dir: PathText
     mode: Literal["production", "laboratory"] = "production"
-    workers: Annotated[int, Meta(ge=1, le=16)] = 1
 
 
 class TlsSection(Section, frozen=True, kw_only=True):
@@ -66,29 +66,6 @@ class ListenSection(Section, frozen=True, kw_only=True):
     sae: Address
     peer: Address
     operator: Address = "127.0.0.1:9443"
-    etsi004: Address | None = None
-    skip: Address | None = None
-    skip_psk: Address | None = None
-    module: Address | None = None
-
-
-class Pkcs11Section(Section, frozen=True, kw_only=True):
-    """``[store.pkcs11]``: the token that holds the key-encryption key."""
-
-    module: PathText
-    token_label: str
-    pin_file: PathText
-
-
-class StoreSection(Section, frozen=True, kw_only=True):
-    """``[store]``: SQLite in the state folder, or PostgreSQL at ``url_file``'s address.
-
-    The address is in a file of its own (mode 0600), because it holds a password.
-    """
-
-    kind: Literal["sqlite", "postgresql"] = "sqlite"
-    url_file: PathText | None = None
-    pkcs11: Pkcs11Section | None = None
 
 
 class SaeSection(Section, frozen=True, kw_only=True):
@@ -97,10 +74,6 @@ class SaeSection(Section, frozen=True, kw_only=True):
     id: SaeText
     certificate_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
     priority: Annotated[int, Meta(ge=0, le=7)] = 3
-    quota_bps: Positive | None = None
-    quota_burst_bytes: Positive | None = None
-    psk_identity: str | None = None
-    psk_file: PathText | None = None
 
 
 class PeerSection(Section, frozen=True, kw_only=True):
@@ -151,7 +124,7 @@ class RoleSection(Section, frozen=True, kw_only=True):
     """``[[role]]``: the role of a certificate that does not say so itself (see ``openqci pki issue``)."""
 
     certificate: PathText
-    role: Literal["operator", "security-officer", "auditor", "module"]
+    role: Literal["operator", "security-officer", "auditor"]
     name: SaeText
 
 
@@ -173,7 +146,6 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     node: NodeSection
     tls: TlsSection
     listen: ListenSection
-    store: StoreSection = StoreSection()
     demand: DemandSection = DemandSection()
     sae: list[SaeSection] = []
     peer: list[PeerSection] = []
@@ -200,6 +172,17 @@ class LoadedConfig:
     @property
     def state_dir(self) -> Path:
         return self.path(self.config.node.state_dir)
+
+    def tls_files(self) -> TlsFiles:
+        """Return the files of ``[tls]``."""
+        tls = self.config.tls
+        return TlsFiles(
+            self.path(tls.certificate),
+            self.path(tls.key),
+            self.path(tls.authority),
+            tuple(map(self.path, tls.revocation_lists)),
+            tls.minimum_version,
+        )
 
     def kme_of(self, sae: SaeId) -> KmeId | None:
         """Return the KME at which an application is served, or None if no section names it."""
@@ -296,8 +279,6 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             parse_sae_id(sae.id)
         except ConfigurationError as error:
             fault(f"sae[{number}].id", str(error))
-        if (sae.psk_identity is None) != (sae.psk_file is None):
-            fault(f"sae[{number}]", "psk_identity and psk_file belong together")
     for number, link in enumerate(config.link):
         if link.peer not in peers:
             fault(f"link[{number}].peer", f"{link.peer!r} is no [[peer]]; expected one of {sorted(peers)}")
@@ -319,10 +300,6 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             kme = loaded.kme_of(SaeId(slave))
             if kme is None or kme == loaded.kme_id or not loaded.links_to(kme):
                 fault(f"pair[{number}].slaves", f"{slave!r} is at no [[peer]] with a [[link]]")
-    if config.store.kind == "postgresql" and config.store.url_file is None:
-        fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
-    if config.node.workers > 1 and config.store.kind != "postgresql":
-        fault("node.workers", "is more than 1; expected 1 with SQLite, several need PostgreSQL")
     return found
 
 

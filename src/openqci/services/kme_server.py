@@ -96,11 +96,19 @@ class KMEServer:
     """
 
     def __init__(
-        self, endpoints: Sequence[KMEEndpoint], service: KmeService, ca: Path, *, host: str = "127.0.0.1"
+        self,
+        endpoints: Sequence[KMEEndpoint],
+        service: KmeService,
+        ca: Path,
+        *,
+        host: str = "127.0.0.1",
+        contexts: Callable[[KMEEndpoint], ssl.SSLContext] | None = None,
     ) -> None:
-        self._endpoints, self._service, self._ca, self._host = tuple(endpoints), service, ca, host
+        self._endpoints, self._service, self._host = tuple(endpoints), service, host
+        self._contexts = contexts or functools.partial(tls_context, ca=ca)
         self._state = ConnectionsState()
         self._state.default_headers = list(PROTECTED_HEADERS)
+        self._bound: list[socket.socket] = []
         self._servers: list[Binding] = []
 
     @property
@@ -111,14 +119,29 @@ class KMEServer:
     async def start(self) -> None:
         """Listen for all KMEs, or raise ConfigurationError and listen for none."""
         allow_open_files(len(self._endpoints) * (1 + CONNECTIONS_PER_KME) + OTHER_FILES)
-        sockets = bind_all(self._host, [endpoint.port for endpoint in self._endpoints])
+        self._bound = bind_all(self._host, [endpoint.port for endpoint in self._endpoints])
         try:
-            await self._serve(sockets)
+            await self._serve()
         except BaseException:
             self._close_listeners()
-            for bound in sockets:
-                bound.close()
             raise
+
+    async def reload(self, refused: Callable[[bytes], bool]) -> None:
+        """Make the TLS contexts anew for new connections; close those whose certificate is ``refused`` now.
+
+        Raises ConfigurationError, and goes on as before, if a file cannot be used.
+        """
+        earlier, self._servers = self._servers, []
+        try:
+            await self._serve()
+        except BaseException:
+            for server in self._servers:
+                server.close()
+            self._servers = earlier
+            raise
+        for server in earlier:
+            server.close()
+        self._state.cut(refused)
 
     async def stop(self) -> None:
         """Stop listening, let requests in hand end, close every connection."""
@@ -133,7 +156,7 @@ class KMEServer:
             if isinstance(connection, PeerProtocol):
                 connection.transport.abort()
 
-    async def _serve(self, sockets: Sequence[socket.socket]) -> None:
+    async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             application(self._service),
@@ -147,7 +170,7 @@ class KMEServer:
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         config.load()
-        for number, (endpoint, bound) in enumerate(zip(self._endpoints, sockets, strict=True)):
+        for number, (endpoint, bound) in enumerate(zip(self._endpoints, self._bound, strict=True)):
             protocol = functools.partial(
                 PeerProtocol,
                 config=config,
@@ -156,8 +179,9 @@ class KMEServer:
             )
             server = await loop.create_server(
                 protocol,
-                sock=bound,
-                ssl=tls_context(endpoint, self._ca),
+                # A copy of the bound socket: a listener with another context takes its place without a gap.
+                sock=bound.dup(),
+                ssl=self._contexts(endpoint),
                 backlog=BACKLOG,
                 ssl_handshake_timeout=HANDSHAKE_S_MAX,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
@@ -170,6 +194,9 @@ class KMEServer:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for bound in self._bound:
+            bound.close()
+        self._bound.clear()
 
 
 class ConnectionsState(ServerState):
@@ -180,17 +207,25 @@ class ConnectionsState(ServerState):
         self.connections_made = 0
         self.connections_of: Counter[str] = Counter()
 
+    def cut(self, refused: Callable[[bytes], bool]) -> None:
+        """Close the connections whose certificate is refused."""
+        for connection in list(self.connections):
+            certificate = connection.certificate if isinstance(connection, PeerProtocol) else None
+            if certificate is not None and refused(certificate):
+                connection.transport.abort()
+
 
 class PeerProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol that puts the caller's identity into ``scope["state"]["peer"]``."""
 
+    certificate: bytes | None = None
     _caller = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(True) if tls is not None else None
-        identity = peer_identity(certificate) if certificate else None
+        self.certificate = tls.getpeercert(True) if tls is not None else None
+        identity = peer_identity(self.certificate) if self.certificate else None
         self.app_state = {**self.app_state, "peer": identity}
         if isinstance(self.server_state, ConnectionsState):
             self.server_state.connections_made += 1

@@ -2,13 +2,13 @@
 
 import json
 import ssl
+from dataclasses import replace
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
 from openqci.core.errors import OpenQCIError
 from openqci.services.kme_config import LoadedConfig, host_and_port
-from openqci.services.peer_line import client_context
 
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 16 << 20
@@ -27,12 +27,9 @@ class OperatorClient:
     def __init__(
         self, loaded: LoadedConfig, certificate: Path | None = None, key: Path | None = None
     ) -> None:
-        tls = loaded.config.tls
-        self._context = client_context(
-            str(certificate or loaded.path(tls.certificate)),
-            str(key or loaded.path(tls.key)),
-            str(loaded.path(tls.authority)),
-        )
+        files = loaded.tls_files()
+        own = replace(files, certificate=certificate or files.certificate, key=key or files.key)
+        self._context = own.client_context()
         self._kme_id = loaded.kme_id
         self._host, self._port = host_and_port(loaded.config.listen.operator)
 

@@ -20,7 +20,6 @@ import aiohttp
 import msgspec
 
 from openqci.core.errors import (
-    ConfigurationError,
     IntegrityError,
     KeyUnavailable,
     OpenQCIError,
@@ -338,17 +337,3 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
-
-
-def client_context(certificate: str, key: str, authority: str) -> ssl.SSLContext:
-    """Return the TLS rules of a KME that calls a peer: 1.3, both certificates, the name checked."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_cert_chain(certificate, key)
-        context.load_verify_locations(authority)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{certificate}, {key} or {authority} cannot be used ({error.strerror or error})"
-        ) from None
-    return context

@@ -5,8 +5,8 @@ import ssl
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.keystore.supply import KeySource, SourceReport
 from openqci.services.kme_config import LinkSection, LoadedConfig, Source014Section
-from openqci.services.peer_line import client_context
 from openqci.services.source_014 import Source014, Source014Settings
+from openqci.services.tls import TlsFiles
 
 
 def make_source(loaded: LoadedConfig, link: LinkSection) -> KeySource:
@@ -26,7 +26,7 @@ def make_source(loaded: LoadedConfig, link: LinkSection) -> KeySource:
 
 def module_tls(loaded: LoadedConfig, section: Source014Section) -> ssl.SSLContext:
     """Return the TLS rules towards a module; read anew at every connection, so that files may change."""
-    files = (loaded.path(name) for name in (section.certificate, section.key, section.authority))
-    context = client_context(*map(str, files))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # ETSI GS QKD 014 V1.1.1, 5.1: 1.2 or later
-    return context
+    certificate, key, authority = (
+        loaded.path(name) for name in (section.certificate, section.key, section.authority)
+    )
+    return TlsFiles(certificate, key, authority).client_context()

@@ -42,11 +42,13 @@ async def serve(loaded: "LoadedConfig") -> int:
     from openqci.services.sources import make_source
 
     app = KmeApp(loaded, make_source)
+    reloads: set[asyncio.Task[None]] = set()
     try:
         await app.start()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, app.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
         print(READY_LINE, flush=True)
         await app.run()
     finally:

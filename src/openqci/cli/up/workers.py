@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import Any
 
 from openqci.twin.block import BlockOrder, BlockOutcome, distil_block
 
@@ -37,9 +38,13 @@ class BlockWorkers:
     def close(self) -> None:
         """Stop the workers; blocks under way are given up."""
         processes = list((self._pool._processes or {}).values())
+        answers: Any = self._pool._result_queue
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        # A worker that dies in the middle of an answer leaves half of it in the pipe. The pool would wait for
+        # the rest, and the interpreter for the pool, for ever: with no writer left it reads the end instead.
+        answers._writer.close()
 
     def _new_pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

@@ -1,0 +1,120 @@
+"""``kme.toml``: its published schema, its page, and what a wrong one is told."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openqci.core.errors import ConfigurationError
+from openqci.services.kme_config import checked_config, config_schema, load_config
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def document() -> dict[str, Any]:
+    """Return the smallest node with a peer."""
+    return {
+        "version": 1,
+        "node": {"kme_id": "kme-a", "state_dir": "state", "mode": "laboratory"},
+        "tls": {"certificate": "c", "key": "k", "authority": "a"},
+        "listen": {"sae": "0.0.0.0:8443", "peer": "0.0.0.0:8444"},
+        "sae": [{"id": "app-a"}],
+        "peer": [{"kme_id": "kme-b", "url": "https://b:8444", "saes": ["app-b"]}],
+        "link": [
+            {
+                "id": "ab",
+                "peer": "kme-b",
+                "leads": True,
+                "etsi014": {
+                    "url": "https://m:9500",
+                    "peer_sae_id": "kme-b",
+                    "certificate": "c",
+                    "key": "k",
+                    "authority": "a",
+                },
+            }
+        ],
+        "pair": [{"master": "app-a", "slaves": ["app-b"]}],
+    }
+
+
+def faults_of(changed: dict[str, Any]) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        checked_config(Path("kme.toml"), changed)
+    return "\n".join(map(str, raised.value.faults))
+
+
+def test_the_smallest_document_is_good() -> None:
+    assert checked_config(Path("kme.toml"), document()).kme_id == "kme-a"
+
+
+def test_the_published_schema_is_the_one_in_force() -> None:
+    published = json.loads((REFERENCE / "kme-config.schema.json").read_text())
+    assert published == config_schema(), "write it anew: python -m tests.kme.test_config"
+
+
+def test_the_page_names_every_setting_and_no_other() -> None:
+    told = {
+        name
+        for row in re.findall(r"^\| [^|]*\| (`[^|]*`) \|", (REFERENCE / "kme-config.md").read_text(), re.M)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    sections = set(config_schema()["$defs"]["KmeConfig"]["properties"]) - {"version"}
+    real = {
+        name for definition in config_schema()["$defs"].values() for name in definition.get("properties", {})
+    }
+    nested = {"etsi014"}
+    assert told - sections == real - sections - nested
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        (("node", "kme_id"), "a b", "node.kme_id"),
+        (("node", "colour"), "red", "'colour' was unexpected"),
+        (("listen", "sae"), "8443", "listen.sae"),
+        (("link", 0, "peer"), "kme-x", "link[0].peer: 'kme-x' is no [[peer]]; expected one of ['kme-b']"),
+        (("link", 0, "low_bytes"), 1 << 30, "link[0].low_bytes: is above high_bytes"),
+        (("pair", 0, "master"), "app-x", "pair[0].master: 'app-x' is not served here"),
+        (("pair", 0, "slaves"), ["app-a"], "pair[0].slaves: 'app-a' is at no [[peer]] with a [[link]]"),
+        (("sae", 0, "id"), "app b", "sae[0].id"),
+        (("peer", 0, "saes"), ["app-a"], "'app-a' occurs more than once"),
+        (("peer", 0, "url"), "http://b", "peer[0].url"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(place: tuple[Any, ...], value: object, expected: str) -> None:
+    changed: Any = document()
+    at = changed
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = value
+    assert expected in faults_of(changed)
+
+
+def test_all_faults_are_named_at_once() -> None:
+    changed = document()
+    changed["pair"] = [{"master": "x", "slaves": ["app-b"]}, {"master": "y", "slaves": ["z"]}]
+    said = faults_of(changed)
+    assert "'x' is not served here" in said and "'y' is not served here" in said and "'z' is at no" in said
+
+
+def test_a_production_node_refuses_a_source_that_is_said_to_be_simulated() -> None:
+    changed = document()
+    changed["node"]["mode"] = "production"
+    changed["link"][0]["etsi014"]["simulated"] = True
+    assert "a production node refuses simulated sources" in faults_of(changed)
+
+
+def test_what_is_no_toml_is_said_so(tmp_path: Path) -> None:
+    file = tmp_path / "kme.toml"
+    file.write_text("version = ")
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        load_config(file)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_config(tmp_path / "none.toml")
+
+
+if __name__ == "__main__":
+    (REFERENCE / "kme-config.schema.json").write_text(json.dumps(config_schema(), indent=2) + "\n")
