@@ -177,11 +177,12 @@ class KMEServer:
                 server_state=self._state,
                 app_state={"kme": endpoint.kme_id, "peer": None},
             )
+            context = self._contexts(endpoint)
             server = await loop.create_server(
                 protocol,
                 # A copy of the bound socket: a listener with another context takes its place without a gap.
                 sock=bound.dup(),
-                ssl=self._contexts(endpoint),
+                ssl=context,
                 backlog=BACKLOG,
                 ssl_handshake_timeout=HANDSHAKE_S_MAX,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
