@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check bench bench-distil bench-link docs clean browser
+.PHONY: help setup setup-dev up test lint check torture bench bench-kme bench-distil bench-link docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -17,6 +17,8 @@ help:
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make check   the same as make lint"
 	@echo "make bench   benchmarks, side by side (ARGS=--json for one document each)"
+	@echo "make torture kill -9 of two KMEs under load, then an audit of both (SECONDS=600)"
+	@echo "make bench-kme key delivery of two KMEs under load"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make clean   everything that was built; data directories stay"
 
@@ -65,12 +67,21 @@ browser:
 	  exit 1; \
 	fi
 
+# kill -9 of two KMEs under load, then an audit of both ends: make torture SECONDS=600
+SECONDS = 60
+torture: setup-dev
+	$(BIN)/python -m tests.kme.torture --seconds $(SECONDS) $(ARGS)
+
 bench: setup-dev
 	@set -e; for script in benchmarks/[!_]*.py; do $(BIN)/python $$script $(ARGS); done
 
 # The peers are fetched for the run alone; PEERS= leaves them out.
 PEERS = --with qkdpy --with ldpc
 BESIDE_PEERS = $(UV) run --no-sync --quiet $(PEERS) python
+
+# Two KME processes and the load generator (C, built on the spot) on this machine.
+bench-kme: setup-dev
+	$(BIN)/python benchmarks/kme/delivery.py $(ARGS)
 
 bench-distil: setup-dev
 	$(BESIDE_PEERS) benchmarks/cascade.py $(ARGS)

@@ -10,7 +10,7 @@ A record goes when its batch is spent, so that a KME keeps only what it may stil
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Literal
 from urllib.parse import quote
 
@@ -30,6 +30,11 @@ BATCH_KIND = "pair-batch"
 QUEUE_KIND = "pair-queue"
 EXPIRY_KIND = "pair-expiry"
 STREAM_KIND = "stream-batch"
+TOTAL_KIND = "pair-total"
+"""How many bytes a master has for a pair, kept beside its batches: a status must not count ten thousand."""
+
+COUNTED_BATCHES_MAX = 8
+"""Up to so many batches a status counts keys batch by batch; beyond, all bytes are taken together."""
 
 KEY_BYTES_MIN = 8
 """The smallest key that is delivered; a rest below it holds none, and is destroyed with its batch."""
@@ -93,6 +98,7 @@ def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
         view.put_record(STREAM_KIND, _stream_key(batch), _batch_key(batch).encode())
     elif batch.role == "master":
         view.put_record(QUEUE_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
+        _count(view, batch, batch.length_bytes)
     if batch.expires_s:
         view.put_record(EXPIRY_KIND, _expiry_key(batch), _batch_key(batch).encode())
 
@@ -129,14 +135,23 @@ def batches_in_stock(
 
 def stock_bytes(view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> int:
     """Return how much key the master's KME has for a pair, or for a pair and additional slaves."""
+    body = view.record(TOTAL_KIND, _pair_prefix(master, slave, additional))
+    if body is not None:
+        return int.from_bytes(body, "big")
     return sum(view.stock_bytes(batch.stream) for batch in batches_in_stock(view, master, slave, additional))
 
 
 def stock_keys(
     view: KmeView, master: SaeId, slave: SaeId, key_bytes: int, additional: tuple[SaeId, ...] = ()
 ) -> int:
-    """Return how many keys of a size the master's KME can deliver; a key never spans two batches."""
-    batches = batches_in_stock(view, master, slave, additional)
+    """Return how many keys of a size the master's KME can deliver.
+
+    A key never spans two batches. Of a large stock that is not looked at: the count may then be too high by
+    less than one key a batch.
+    """
+    batches = list(islice(batches_in_stock(view, master, slave, additional), COUNTED_BATCHES_MAX + 1))
+    if len(batches) > COUNTED_BATCHES_MAX:
+        return stock_bytes(view, master, slave, additional) // key_bytes
     return sum(view.stock_bytes(batch.stream) // key_bytes for batch in batches)
 
 
@@ -156,6 +171,7 @@ def take_keys(
     taken: list[TakenKey] = []
     for batch, keys in plan:
         offset, run = view.take_next(batch.stream, keys * key_bytes)
+        _count(view, batch, -len(run))
         with run:
             for index, key in enumerate(cut(run, [key_bytes] * keys)):
                 taken.append(TakenKey(batch, offset + index * key_bytes, key))
@@ -172,11 +188,12 @@ def take_range(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: 
 
 def destroy_batch(view: KmeView, batch: KeyBatch) -> None:
     """Erase what is left of a batch at this KME and forget it."""
-    view.destroy(batch.stream)
+    left = view.destroy(batch.stream)
     if batch.stream_id:
         view.drop_record(STREAM_KIND, _stream_key(batch))
     elif batch.role == "master":
         view.drop_record(QUEUE_KIND, _queue_key(batch))
+        _count(view, batch, -left)
     if batch.expires_s:
         view.drop_record(EXPIRY_KIND, _expiry_key(batch))
     view.drop_record(BATCH_KIND, _batch_key(batch))
@@ -224,6 +241,19 @@ def _plan(
         wanted_bytes=count * key_bytes,
         available_bytes=available,
     )
+
+
+def _count(view: KmeView, batch: KeyBatch, change_bytes: int) -> None:
+    """Keep the total of a pair's stock at its master; call it when the change is made."""
+    pair = batch.master_sae, batch.slave_sae, batch.additional_slaves
+    key = _pair_prefix(*pair)
+    known = view.record(TOTAL_KIND, key)
+    total = int.from_bytes(known, "big") + change_bytes if known is not None else stock_bytes(view, *pair)
+    invariant(total >= 0, "no more is taken from a pair's stock than it had")
+    if total:
+        view.put_record(TOTAL_KIND, key, total.to_bytes(8, "big"))
+    else:
+        view.drop_record(TOTAL_KIND, key)
 
 
 def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:

@@ -1,0 +1,36 @@
+"""A short run of the torture of two KMEs; ``make torture`` runs it as long as you like."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kme.torture import Book, report, torture
+from tests.system.make import free_port_base
+
+SECONDS, SEED = 15.0, 2026
+
+
+def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    book = torture(tmp_path, free_port_base(40, 34000), SECONDS, SEED)
+    assert not book.faults, report(book, SECONDS, SEED)
+    assert book.counts["acknowledged to slaves"] > 1_000
+    assert book.counts["kills of a"] + book.counts["kills of b"] >= 4
+    assert book.counts["bytes in stock, alike at both ends"] > 0
+
+
+@pytest.mark.parametrize(
+    ("acts", "expected"),
+    [
+        (lambda book: [book.master_got(["1"], [b"k"]), book.master_got(["2"], [b"k"])], "to a master twice"),
+        (lambda book: [book.master_got(["1"], [b"k"]), book.slave_got(["1"], [b"x"])], "differs"),
+        (
+            lambda book: [book.master_got(["1"], [b"k"])] + [book.slave_got(["1"], [b"k"]) for _ in "12"],
+            "to a slave twice",
+        ),
+        (lambda book: [book.master_got(["1"], [b"k"]), book.slave_refused(["1"])], "cannot be fetched"),
+    ],
+)
+def test_the_book_sees_what_would_be_wrong(acts: object, expected: str) -> None:
+    book = Book()
+    acts(book)  # type: ignore[operator]
+    assert len(book.faults) == 1 and expected in book.faults[0]
