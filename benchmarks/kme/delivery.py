@@ -390,9 +390,8 @@ def status_under_load(bench: Bench, clients: int, args: argparse.Namespace) -> N
     load.wait()
     times_ms.sort()
     p50, p99 = times_ms[len(times_ms) // 2], times_ms[int(0.99 * len(times_ms))]
-    tell(
-        "status while 8 clients fetch", {"n": len(times_ms), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
-    )
+    figures = {"clients": clients, "n": len(times_ms), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
+    tell("status under load", figures)
 
 
 def memory(bench: Bench, minutes: float) -> None:
