@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check torture bench bench-kme bench-distil bench-link docs clean browser
+.PHONY: help setup setup-dev up test lint check conformance torture bench bench-kme bench-distil bench-link docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make check   the same as make lint"
 	@echo "make bench   benchmarks, side by side (ARGS=--json for one document each)"
+	@echo "make conformance every statement of the standards with its result"
 	@echo "make torture kill -9 of two KMEs under load, then an audit of both (SECONDS=600)"
 	@echo "make bench-kme key delivery of two KMEs under load"
 	@echo "make docs    the documentation as a site in site/"
@@ -66,6 +67,10 @@ browser:
 	  echo "make test needs chromium, curl and softhsm2: install them (sudo apt-get install chromium curl softhsm2), then try again" >&2; \
 	  exit 1; \
 	fi
+
+# Every statement of the standards with its result: make conformance ARGS="etsi014 --json"
+conformance: setup-dev
+	$(BIN)/python -m tests.conformance.report $(ARGS)
 
 # kill -9 of two KMEs under load, then an audit of both ends: make torture SECONDS=600
 SECONDS = 60

@@ -3,6 +3,8 @@
 import itertools
 import random
 
+import msgspec
+
 from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.core.keys import SecretBytes
 from openqci.core.provenance import Provenance
@@ -74,6 +76,36 @@ def stock_pair(
         )
         with SecretBytes(key) as secret:
             store_batch(KmeView(transaction, kme), one, secret)
+
+
+def stock_group(
+    transaction: StoreTransaction,
+    key: bytes,
+    master: SaeId,
+    slaves: tuple[SaeId, ...],
+    homes: dict[SaeId, KmeId],
+) -> None:
+    """Put one multicast batch into the rooms of a master and of each slave."""
+    tag = next(_tags)
+    one = batch(
+        "master", tag=tag, length_bytes=len(key), created_s=float(tag), master=master, slave=slaves[0]
+    )
+    with SecretBytes(key) as secret:
+        store_batch(
+            KmeView(transaction, homes[master]),
+            msgspec.structs.replace(one, additional_slaves=slaves[1:]),
+            secret,
+        )
+    for slave in slaves:
+        with SecretBytes(key) as secret:
+            copy = msgspec.structs.replace(
+                one,
+                role="slave",
+                slave_sae=slave,
+                stream=batch_stream(tag, "slave", slave),
+                additional_slaves=tuple(each for each in slaves if each != slave),
+            )
+            store_batch(KmeView(transaction, homes[slave]), copy, secret)
 
 
 def key_bytes(length_bytes: int) -> bytes:

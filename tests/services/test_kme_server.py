@@ -14,7 +14,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from openqci.core.errors import ConfigurationError, RequestRefused
-from openqci.core.identifiers import KmeId, SaeId
+from openqci.core.identifiers import KmeId
 from openqci.delivery.etsi014 import Delivery
 from openqci.delivery.etsi014_model import KeyRequest
 from openqci.keystore.memory import MemoryKeyStore
@@ -35,13 +35,13 @@ async def ask(service: KmeService, number: int = 1) -> Delivery:
 
 
 def test_a_request_waits_for_the_stock_that_it_demands() -> None:
-    store, demands = network(), list[tuple[SaeId, SaeId, int]]()
+    store, demands = network(), list[tuple[object, ...]]()
     service = KmeService(store, on_demand=lambda *demand: demands.append(demand))
 
     async def scenario() -> None:
         waiting = asyncio.create_task(ask(service, 2))
         await asyncio.sleep(0.01)
-        assert demands == [(ALICE, BOB, 64)] and not waiting.done()
+        assert demands == [(ALICE, BOB, 64, ())] and not waiting.done()
         await store.run(lambda tx: stock_pair(tx, key_bytes(32)))
         service.stock_arrived(ALICE, BOB)
         await asyncio.sleep(0.01)
@@ -69,7 +69,7 @@ def test_a_request_is_refused_when_no_stock_comes() -> None:
 
 
 def test_no_more_than_a_bounded_number_waits_for_a_pair() -> None:
-    service = KmeService(network(), wait_s=0.1)
+    service = KmeService(network(), wait_s=1.0)
 
     async def scenario() -> None:
         waiting = [asyncio.create_task(ask(service)) for _ in range(WAITING_PER_PAIR_MAX)]
@@ -77,7 +77,7 @@ def test_no_more_than_a_bounded_number_waits_for_a_pair() -> None:
         began_s = time.monotonic()
         with pytest.raises(RequestRefused):
             await ask(service)
-        assert time.monotonic() - began_s < 0.05
+        assert time.monotonic() - began_s < 0.5, "refused at once, not after the wait"
         refused = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(one, RequestRefused) for one in refused)
 
@@ -147,7 +147,7 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     endpoint = KMEEndpoint(KmeId("kme-a"), port, broken, broken)
     server = KMEServer([endpoint], KmeService(MemoryKeyStore()), authority.certificate_file)
-    with pytest.raises(ConfigurationError, match=r"kme-a.*broken\.pem"):
+    with pytest.raises(ConfigurationError, match=r"broken\.pem: cannot be used"):
         run(server.start)
 
 

@@ -18,27 +18,39 @@ from openqci.core.keys import DeliveredKey, SecretBytes
 from openqci.core.provenance import Provenance
 from openqci.delivery.directory import PeerIdentity, SaeDirectory, SaeRecord
 from openqci.delivery.etsi014_model import (
-    KEY_SIZE_BITS,
-    KEY_SIZE_BITS_MAX,
-    KEY_SIZE_BITS_MIN,
     KEYS_NOT_FOUND,
-    KEYS_PER_REQUEST_MAX,
+    MANDATORY_NOT_MET,
+    NO_DEMANDS,
+    OPTIONAL_NOT_HANDLED,
     PROVENANCE_EXTENSION,
-    SAE_ID_COUNT_MAX,
+    STANDARD,
     Key,
     KeyContainer,
+    KeyDemands,
     KeyIdsRequest,
     KeyRequest,
+    Profile,
     Status,
 )
 from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_id, encode_key_id
-from openqci.delivery.pair_stock import ROLES, KeyBatch, batch_of, cut, stock_keys, take_keys, take_range
+from openqci.delivery.pair_stock import (
+    KeyBatch,
+    TakenKey,
+    batch_of,
+    cut,
+    slave_copies,
+    stock_bytes,
+    stock_keys,
+    take_keys,
+    take_range,
+)
 from openqci.keystore.ports import KmeView
 
 STORED_KEY_COUNT_MAX = 1_000_000
 """``max_key_count`` of Status: what a pair has beyond is not counted."""
 
 RETRY_AFTER_S = 1
+INSUFFICIENT = "insufficient key material"
 
 
 @dataclass(frozen=True)
@@ -77,28 +89,40 @@ class Delivery:
             delivered.key.wipe()
 
 
-def status(view: KmeView, directory: SaeDirectory, peer: PeerIdentity | None, slave_sae: SaeId) -> Status:
+def status(
+    view: KmeView,
+    directory: SaeDirectory,
+    peer: PeerIdentity | None,
+    slave_sae: SaeId,
+    profile: Profile = STANDARD,
+) -> Status:
     """*Get status* (5.1): directional, the caller is the master."""
     master = enrolled_caller(directory, view.kme, peer)
     slave = slave_of(directory, master, slave_sae)
-    stored = stock_keys(view, master.sae_id, slave.sae_id, KEY_SIZE_BITS // 8)
+    stored = stock_keys(view, master.sae_id, slave.sae_id, profile.key_size_bits // 8)
     return Status(
         source_KME_ID=view.kme,
         target_KME_ID=slave.kme_id,
         master_SAE_ID=master.sae_id,
         slave_SAE_ID=slave.sae_id,
-        key_size=KEY_SIZE_BITS,
+        key_size=profile.key_size_bits,
         stored_key_count=min(stored, STORED_KEY_COUNT_MAX),
         max_key_count=STORED_KEY_COUNT_MAX,
-        max_key_per_request=KEYS_PER_REQUEST_MAX,
-        max_key_size=KEY_SIZE_BITS_MAX,
-        min_key_size=KEY_SIZE_BITS_MIN,
-        max_SAE_ID_count=SAE_ID_COUNT_MAX,
+        max_key_per_request=profile.keys_per_request_max,
+        max_key_size=profile.key_size_bits_max,
+        min_key_size=profile.key_size_bits_min,
+        max_SAE_ID_count=profile.additional_slaves_max,
     )
 
 
 def get_key(
-    view: KmeView, directory: SaeDirectory, peer: PeerIdentity | None, slave_sae: SaeId, request: KeyRequest
+    view: KmeView,
+    directory: SaeDirectory,
+    peer: PeerIdentity | None,
+    slave_sae: SaeId,
+    request: KeyRequest,
+    profile: Profile = STANDARD,
+    now_s: float = 0.0,
 ) -> Delivery:
     """*Get key* (5.2): new keys for the calling master, erased here as they leave.
 
@@ -107,7 +131,11 @@ def get_key(
     """
     master = enrolled_caller(directory, view.kme, peer)
     slave = slave_of(directory, master, slave_sae)
-    taken = take_keys(view, master.sae_id, slave.sae_id, request.number, request.size_bits // 8)
+    for additional in request.additional:
+        if additional == slave_sae:
+            raise RequestRefused(400, "additional_slave_SAE_IDs shall not name the slave of the path")
+        slave_of(directory, master, additional)
+    taken = _take(view, master.sae_id, slave.sae_id, request, profile, now_s)
     return Delivery(
         keys=tuple(
             DeliveredKey(
@@ -126,26 +154,63 @@ def get_key_with_key_ids(
     peer: PeerIdentity | None,
     master_sae: SaeId,
     request: KeyIdsRequest,
+    profile: Profile = STANDARD,
 ) -> Delivery:
     """*Get key with key IDs* (5.3): the slave's copies, erased here as they leave, in request order.
 
-    Raises RequestRefused: 401 if any of the keys was made for another slave than the caller, 400 with the
+    Raises RequestRefused: 401 if any of the keys was made for other slaves than the caller, 400 with the
     fixed message if any is unknown here, was delivered before, or is another master's.
     """
     slave = enrolled_caller(directory, view.kme, peer)
-    named = [_named_key(view, key_id) for key_id in request.key_ids]
-    if any(
-        one is not None and (one.batch.slave_sae, one.batch.role) != (slave.sae_id, "slave") for one in named
-    ):
-        raise unauthorised()
-    found = [one for one in named if one is not None and one.batch.master_sae == master_sae]
-    if len(found) < len(named):
-        raise RequestRefused(400, KEYS_NOT_FOUND)
+    found: list[_NamedKey] = []
+    missing = False
+    for key_id in request.key_ids:
+        copies = _named_key(view, key_id)
+        if copies and not any(one.is_for(slave.sae_id) for one in copies):
+            raise unauthorised()
+        own = [one for one in copies if one.is_copy_of(slave.sae_id) and one.batch.master_sae == master_sae]
+        found += own
+        missing = missing or not own
+    if missing:
+        raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND)
     return Delivery(
-        keys=_take_named(view, found),
+        keys=_take_named(view, found, profile),
         provenances=tuple(one.batch.provenance for one in found),
         with_provenance=request.with_provenance,
     )
+
+
+def _take(
+    view: KmeView, master: SaeId, slave: SaeId, request: KeyRequest, profile: Profile, now_s: float
+) -> list[TakenKey]:
+    """Take keys that are as demanded, and if it can be as wished."""
+
+    def take(*demands: KeyDemands) -> list[TakenKey]:
+        def will_do(batch: KeyBatch) -> bool:
+            return all(each.met_by(batch.provenance, batch.created_s, now_s) for each in demands)
+
+        return take_keys(
+            view, master, slave, request.number, request.size_bits // 8, request.additional, will_do
+        )
+
+    if request.wishes != NO_DEMANDS:
+        try:
+            return take(request.demands, request.wishes)
+        except KeyUnavailable:
+            if profile.optional_unhandled == "refuse":
+                raise RequestRefused(400, OPTIONAL_NOT_HANDLED) from None
+    try:
+        return take(request.demands)
+    except KeyUnavailable as shortage:
+        in_stock = stock_bytes(view, master, slave, request.additional)
+        if request.demands == NO_DEMANDS or in_stock < shortage.wanted_bytes:
+            raise
+        # There is key, but none like that: fixed message 2 (6.2), with what there is.
+        raise RequestRefused(
+            400,
+            MANDATORY_NOT_MET,
+            ({"available_bits": 8 * shortage.available_bytes}, {"requested_bits": 8 * shortage.wanted_bytes}),
+        ) from None
 
 
 def enrolled_caller(directory: SaeDirectory, kme: KmeId, peer: PeerIdentity | None) -> SaeRecord:
@@ -180,15 +245,21 @@ def unauthorised() -> RequestRefused:
     return RequestRefused(401, "the caller is not authorised for this request at this KME")
 
 
-def insufficient_key(shortage: KeyUnavailable, hopeless: str | None = None) -> RequestRefused:
+def insufficient_key(
+    shortage: KeyUnavailable,
+    hopeless: str | None = None,
+    profile: Profile = STANDARD,
+    retry_after_s: int = RETRY_AFTER_S,
+) -> RequestRefused:
     """Return the 503 for a stock that is short; ``hopeless`` says why waiting will not help."""
+    status = profile.insufficient_status
     details: tuple[dict[str, object], ...] = (
         {"requested_bits": 8 * shortage.wanted_bytes},
         {"available_bits": 8 * shortage.available_bytes},
     )
     if hopeless is not None:
-        return RequestRefused(503, "insufficient key material", (*details, {"reason": hopeless}))
-    return RequestRefused(503, "insufficient key material", details, {"Retry-After": str(RETRY_AFTER_S)})
+        return RequestRefused(status, INSUFFICIENT, (*details, {"reason": hopeless}))
+    return RequestRefused(status, INSUFFICIENT, details, {"Retry-After": str(retry_after_s)})
 
 
 @dataclass(frozen=True)
@@ -200,19 +271,27 @@ class _NamedKey:
     place: KeyPlace
 
     def is_for(self, sae_id: SaeId) -> bool:
+        """Tell whether an SAE was named as a slave when the key was asked for."""
+        batch = self.batch
+        return batch.role == "slave" and sae_id in (batch.slave_sae, *batch.additional_slaves)
+
+    def is_copy_of(self, sae_id: SaeId) -> bool:
+        """Tell whether this copy is that SAE's own."""
         return self.batch.role == "slave" and self.batch.slave_sae == sae_id
 
 
-def _named_key(view: KmeView, key_id: KeyId) -> _NamedKey | None:
-    for role in ROLES:
-        batch = batch_of(view, batch_tag_of(key_id), role)
-        place = decode_key_id(batch.id_seed, key_id) if batch is not None else None
-        if batch is not None and place is not None:
-            return _NamedKey(key_id, batch, place)
-    return None
+def _named_key(view: KmeView, key_id: KeyId) -> list[_NamedKey]:
+    """Return what a genuine key ID names here: a master's batch, or the copies of its slaves at this KME."""
+    tag = batch_tag_of(key_id)
+    batches = slave_copies(view, tag)
+    own = batch_of(view, tag, "master")
+    if own is not None:
+        batches.append(own)
+    places = [(batch, decode_key_id(batch.id_seed, key_id)) for batch in batches]
+    return [_NamedKey(key_id, batch, place) for batch, place in places if place is not None]
 
 
-def _take_named(view: KmeView, named: Sequence[_NamedKey]) -> tuple[DeliveredKey, ...]:
+def _take_named(view: KmeView, named: Sequence[_NamedKey], profile: Profile) -> tuple[DeliveredKey, ...]:
     """Take the keys; neighbours are taken together, since every cut seals the rest of a segment anew."""
     keys: dict[KeyId, SecretBytes] = {}
     try:
@@ -223,7 +302,7 @@ def _take_named(view: KmeView, named: Sequence[_NamedKey]) -> tuple[DeliveredKey
     except KeyUnavailable:
         for key in keys.values():
             key.wipe()
-        raise RequestRefused(400, KEYS_NOT_FOUND) from None
+        raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND) from None
     return tuple(DeliveredKey(one.key_id, keys[one.key_id]) for one in named)
 
 

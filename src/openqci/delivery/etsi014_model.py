@@ -2,18 +2,20 @@
 
 Parsing is strict where the standard gives a type (a number is a JSON integer, not ``"1"``, ``1.0`` or
 ``true``) and where two readers could understand different things (members that occur twice, text after the
-document); members it does not know are ignored. Every fault is a RequestRefused with status 400.
+document); members it does not know are ignored, unless the :class:`Profile` is strict. Every fault is a
+RequestRefused with status 400.
 """
 
 import json
 import re
-from typing import Any, NoReturn
+from collections.abc import Collection, Iterable
+from typing import Any, Literal, NoReturn
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from openqci.core.errors import RequestRefused
-from openqci.core.identifiers import KeyId
+from openqci.core.identifiers import KeyId, SaeId
 from openqci.core.provenance import Provenance
 from openqci.delivery.key_ids import parse_key_id
 
@@ -21,21 +23,84 @@ KEY_SIZE_BITS = 256
 KEY_SIZE_BITS_MIN = 64
 KEY_SIZE_BITS_MAX = 4096
 KEYS_PER_REQUEST_MAX = 128
-SAE_ID_COUNT_MAX = 0
-"""Additional slaves per key: none, multicast is not supported."""
 
 PROVENANCE_EXTENSION = "openqci_provenance"
 """Name of the extension by which an SAE asks where its keys came from; its value is ``true`` or ``{}``."""
+
+MAX_AGE_EXTENSION = "openqci_max_age_s"
+MAX_HOPS_EXTENSION = "openqci_max_hops"
+MAX_EPSILON_EXTENSION = "openqci_max_epsilon"
+AVOID_EXTENSION = "openqci_avoid"
+REQUIRE_EXTENSION = "openqci_require"
+"""What an SAE demands of its keys: how long ago they were agreed on, over how many hops, with what epsilon,
+not by way of these sites or links, and with these properties (:data:`PROPERTIES`)."""
+
+PROPERTIES = frozenset({"not_simulated"})
 
 SIZE_NOT_MULTIPLE_OF_8 = "size shall be a multiple of 8"
 MANDATORY_NOT_SUPPORTED = "not all extension_mandatory parameters are supported"
 MANDATORY_NOT_MET = "not all extension_mandatory request options could be met"
 OPTIONAL_NOT_HANDLED = "not all extension_optional request options handled"
-"""Fixed by the standard, which leaves its use to the KME; this one ignores such options and answers 200."""
+"""Fixed by the standard, which leaves its use to the KME: see ``Profile.optional_unhandled``."""
 KEYS_NOT_FOUND = "one or more keys specified are not found on KME"
 
+_QUANTITIES: dict[str, tuple[str, tuple[type, ...]]] = {
+    MAX_AGE_EXTENSION: ("max_age_s", (int, float)),
+    MAX_HOPS_EXTENSION: ("max_hops", (int,)),
+    MAX_EPSILON_EXTENSION: ("max_epsilon", (int, float)),
+}
+_EXTENSIONS = frozenset({PROVENANCE_EXTENSION, AVOID_EXTENSION, REQUIRE_EXTENSION, *_QUANTITIES})
+_KEY_REQUEST_MEMBERS = frozenset(
+    {"number", "size", "additional_slave_SAE_IDs", "extension_mandatory", "extension_optional"}
+)
 _QUERY_FIELDS_MAX = 16
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What the standard leaves to a KME, and switches for applications that were built for another one.
+
+    ``additional_slaves_max`` is *max_SAE_ID_count*: 0 means no multicast. The two statuses are what other
+    key managers answer in place of the standard's 400 and 503. ``optional_unhandled`` says what becomes of
+    an optional extension that is unknown or cannot be met: nothing, or a refusal. A ``strict`` KME refuses
+    members that it does not know.
+    """
+
+    key_size_bits: int = KEY_SIZE_BITS
+    key_size_bits_min: int = KEY_SIZE_BITS_MIN
+    key_size_bits_max: int = KEY_SIZE_BITS_MAX
+    keys_per_request_max: int = KEYS_PER_REQUEST_MAX
+    additional_slaves_max: int = 0
+    unknown_key_status: Literal[400, 404] = 400
+    insufficient_status: Literal[503, 400, 404] = 503
+    optional_unhandled: Literal["ignore", "refuse"] = "ignore"
+    strict: bool = False
+
+
+STANDARD = Profile()
+
+
+class KeyDemands(msgspec.Struct, frozen=True, kw_only=True):
+    """What keys shall be like; a member that is None or empty demands nothing."""
+
+    max_age_s: float | None = None
+    max_hops: int | None = None
+    max_epsilon: float | None = None
+    avoid: frozenset[str] = frozenset()
+    not_simulated: bool = False
+
+    def met_by(self, made: Provenance, created_s: float, now_s: float) -> bool:
+        """Tell whether key of this provenance will do."""
+        return (
+            (self.max_age_s is None or now_s - created_s <= self.max_age_s)
+            and (self.max_hops is None or made.hops <= self.max_hops)
+            and (self.max_epsilon is None or made.epsilon <= self.max_epsilon)
+            and not self.avoid & {*made.route, *made.links}
+            and not (self.not_simulated and made.simulated)
+        )
+
+
+NO_DEMANDS = KeyDemands()
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -56,11 +121,14 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class KeyRequest(msgspec.Struct, frozen=True):
-    """*Key request* (6.2) after parsing."""
+    """*Key request* (6.2) after parsing: ``demands`` shall be met, ``wishes`` are if they can be."""
 
     number: int = 1
     size_bits: int = KEY_SIZE_BITS
     with_provenance: bool = False
+    additional: tuple[SaeId, ...] = ()
+    demands: KeyDemands = NO_DEMANDS
+    wishes: KeyDemands = NO_DEMANDS
 
 
 class KeyIdsRequest(msgspec.Struct, frozen=True):
@@ -100,48 +168,65 @@ def error_body(error: RequestRefused) -> bytes:
     return msgspec.json.encode(ErrorBody(error.message, error.details))
 
 
-def key_request_from_query(query: str) -> KeyRequest:
+def key_request_from_query(query: str, profile: Profile = STANDARD) -> KeyRequest:
     """Read *Get key* in its GET form: ``number`` and ``size`` at most (5.2)."""
     fields = _query_fields(query, once=("number", "size"))
     for name in ("additional_slave_SAE_IDs", "extension_mandatory", "extension_optional"):
         if name in fields:
             _refuse(f"{name} shall be sent by POST")
+    if profile.strict:
+        _check_members(fields, {"number", "size"})
     return KeyRequest(
-        number=_number(_integer_from_text(fields, "number", 1)),
-        size_bits=_size_bits(_integer_from_text(fields, "size", KEY_SIZE_BITS)),
+        number=_number(_integer_from_text(fields, "number", 1), profile),
+        size_bits=_size_bits(_integer_from_text(fields, "size", profile.key_size_bits), profile),
     )
 
 
-def key_request_from_body(body: bytes) -> KeyRequest:
+def key_request_from_body(body: bytes, profile: Profile = STANDARD) -> KeyRequest:
     """Read *Get key* in its POST form; an empty body asks for one key of the default size."""
     members = _json_object(body) if body else {}
+    if profile.strict:
+        _check_members(members, _KEY_REQUEST_MEMBERS)
     mandatory = _extensions(members, "extension_mandatory")
     optional = _extensions(members, "extension_optional")
-    _check_mandatory(mandatory)
-    _check_additional_slaves(members.get("additional_slave_SAE_IDs", []))
+    if set(mandatory) - _EXTENSIONS:
+        _refuse(MANDATORY_NOT_SUPPORTED)
+    demands = _demands(mandatory)
+    if demands is None:
+        _refuse(MANDATORY_NOT_MET)
+    wishes = _demands({name: value for name, value in optional.items() if name in _EXTENSIONS})
+    if profile.optional_unhandled == "refuse" and (wishes is None or set(optional) - _EXTENSIONS):
+        _refuse(OPTIONAL_NOT_HANDLED)
     return KeyRequest(
-        number=_number(members.get("number", 1)),
-        size_bits=_size_bits(members.get("size", KEY_SIZE_BITS)),
+        number=_number(members.get("number", 1), profile),
+        size_bits=_size_bits(members.get("size", profile.key_size_bits), profile),
         with_provenance=any(_asks_for_provenance(extension) for extension in (mandatory, optional)),
+        additional=_additional_slaves(members.get("additional_slave_SAE_IDs", []), profile),
+        demands=demands,
+        wishes=wishes or NO_DEMANDS,
     )
 
 
-def key_ids_from_query(query: str) -> KeyIdsRequest:
+def key_ids_from_query(query: str, profile: Profile = STANDARD) -> KeyIdsRequest:
     """Read *Get key with key IDs* in its GET form: exactly one ``key_ID`` (5.3)."""
     fields = _query_fields(query, once=("key_ID",))
     if "key_ID" not in fields:
         _refuse("key_ID is missing")
+    if profile.strict:
+        _check_members(fields, {"key_ID"})
     return KeyIdsRequest((_key_id(fields["key_ID"]),))
 
 
-def key_ids_from_body(body: bytes) -> KeyIdsRequest:
+def key_ids_from_body(body: bytes, profile: Profile = STANDARD) -> KeyIdsRequest:
     """Read *Get key with key IDs* in its POST form."""
     members = _json_object(body)
+    if profile.strict:
+        _check_members(members, {"key_IDs", "key_IDs_extension"})
     entries = members.get("key_IDs")
     if not isinstance(entries, list) or not entries:
         _refuse("key_IDs shall be an array of at least one object")
-    if len(entries) > KEYS_PER_REQUEST_MAX:
-        _refuse(f"key_IDs shall have at most {KEYS_PER_REQUEST_MAX} elements")
+    if len(entries) > profile.keys_per_request_max:
+        _refuse(f"key_IDs shall have at most {profile.keys_per_request_max} elements")
     key_ids = tuple(_key_id_of_entry(entry) for entry in entries)
     if len(set(key_ids)) < len(key_ids):
         _refuse("key_IDs shall not name a key twice")
@@ -200,25 +285,39 @@ def _integer_from_text(fields: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _number(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= KEYS_PER_REQUEST_MAX:
-        _refuse(f"number shall be an integer from 1 to {KEYS_PER_REQUEST_MAX}")
+def _number(value: Any, profile: Profile) -> int:
+    if type(value) is not int or not 1 <= value <= profile.keys_per_request_max:
+        _refuse(f"number shall be an integer from 1 to {profile.keys_per_request_max}")
     return int(value)
 
 
-def _size_bits(value: Any) -> int:
+def _size_bits(value: Any, profile: Profile) -> int:
     if type(value) is int and value > 0 and value % 8:
         _refuse(SIZE_NOT_MULTIPLE_OF_8)
-    if type(value) is not int or not KEY_SIZE_BITS_MIN <= value <= KEY_SIZE_BITS_MAX:
-        _refuse(f"size shall be an integer from {KEY_SIZE_BITS_MIN} to {KEY_SIZE_BITS_MAX} (bits)")
+    if type(value) is not int or not profile.key_size_bits_min <= value <= profile.key_size_bits_max:
+        _refuse(
+            f"size shall be an integer from {profile.key_size_bits_min} to {profile.key_size_bits_max} (bits)"
+        )
     return int(value)
 
 
-def _check_additional_slaves(value: Any) -> None:
-    if not isinstance(value, list) or not all(isinstance(sae, str) for sae in value):
-        _refuse("additional_slave_SAE_IDs shall be an array of strings")
-    if len(value) > SAE_ID_COUNT_MAX:
-        _refuse("additional_slave_SAE_IDs are not supported: max_SAE_ID_count is 0")
+def _additional_slaves(value: Any, profile: Profile) -> tuple[SaeId, ...]:
+    if not isinstance(value, list) or not all(isinstance(sae, str) and sae for sae in value):
+        _refuse("additional_slave_SAE_IDs shall be an array of strings that are not empty")
+    if len(value) > profile.additional_slaves_max:
+        _refuse(
+            f"additional_slave_SAE_IDs shall have at most {profile.additional_slaves_max} elements: "
+            "max_SAE_ID_count"
+        )
+    if len(set(value)) < len(value):
+        _refuse("additional_slave_SAE_IDs shall not name an SAE twice")
+    return tuple(map(SaeId, value))
+
+
+def _check_members(members: Iterable[str], known: Collection[str]) -> None:
+    unknown = sorted(set(members) - set(known))
+    if unknown:
+        _refuse(f"this KME refuses members that it does not know; expected only {', '.join(sorted(known))}")
 
 
 def _extensions(members: dict[str, Any], name: str) -> dict[str, Any]:
@@ -229,11 +328,26 @@ def _extensions(members: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for entry in entries for key, value in entry.items()}
 
 
-def _check_mandatory(extensions: dict[str, Any]) -> None:
-    if set(extensions) - {PROVENANCE_EXTENSION}:
-        _refuse(MANDATORY_NOT_SUPPORTED)
-    if extensions and not _asks_for_provenance(extensions):
-        _refuse(MANDATORY_NOT_MET)
+def _demands(extensions: dict[str, Any]) -> KeyDemands | None:
+    """Return what extensions that we know demand, or None if a value is none that can be met."""
+    wanted: dict[str, Any] = {}
+    for name, value in extensions.items():
+        if name == PROVENANCE_EXTENSION:
+            if not _asks_for_provenance(extensions):
+                return None
+        elif name in _QUANTITIES:
+            if type(value) not in _QUANTITIES[name][1] or not 0 < value < float("inf"):
+                return None
+            wanted[_QUANTITIES[name][0]] = value
+        elif not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            return None
+        elif name == AVOID_EXTENSION:
+            wanted["avoid"] = frozenset(value)
+        elif set(value) - PROPERTIES:
+            return None
+        else:
+            wanted["not_simulated"] = "not_simulated" in value
+    return KeyDemands(**wanted)
 
 
 def _asks_for_provenance(extensions: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ master's KME has it also in a list of its pair in order of age. Records hold no 
 A record goes when its batch is spent, so that a KME keeps only what it may still need.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from typing import Literal
@@ -24,7 +24,6 @@ from openqci.delivery.key_ids import BATCH_BYTES_MAX, BATCH_TAG_BITS, ID_SEED_BY
 from openqci.keystore.ports import KmeView
 
 Role = Literal["master", "slave"]
-ROLES: tuple[Role, ...] = ("slave", "master")
 
 BATCH_KIND = "pair-batch"
 QUEUE_KIND = "pair-queue"
@@ -162,12 +161,15 @@ def take_keys(
     count: int,
     key_bytes: int,
     additional: tuple[SaeId, ...] = (),
+    will_do: Callable[[KeyBatch], bool] = lambda batch: True,
 ) -> list[TakenKey]:
     """Take keys from the front of the pair's batches, oldest first; they are erased here.
 
-    Raises KeyUnavailable, before anything is taken, if there are fewer than ``count``.
+    Only batches that ``will_do`` are looked at. Raises KeyUnavailable, before anything is taken, if there
+    are fewer than ``count``.
     """
-    plan = _plan(batches_in_stock(view, master, slave, additional), view, count, key_bytes)
+    batches = filter(will_do, batches_in_stock(view, master, slave, additional))
+    plan = _plan(batches, view, count, key_bytes)
     taken: list[TakenKey] = []
     for batch, keys in plan:
         offset, run = view.take_next(batch.stream, keys * key_bytes)

@@ -8,6 +8,7 @@ takes a relay; then it refuses with 503. No lock is held and nothing is reserved
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -19,14 +20,16 @@ from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery import etsi014
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014 import Delivery
-from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Status
+from openqci.delivery.etsi014_model import STANDARD, KeyIdsRequest, KeyRequest, Profile, Status
 from openqci.keystore.ports import KmeView, StoreTransaction
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Pair = tuple[SaeId, SaeId]
-Demand = Callable[[SaeId, SaeId, int], str | None]
+Group = tuple[SaeId, ...]
+"""A master, its slave, and additional slaves in order of their IDs."""
+
+Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...]], str | None]
 
 WAIT_S = 5.0
 """How long a request waits for stock: well below the 10 s after which common clients give up."""
@@ -53,10 +56,13 @@ class KmeService:
     store
         Holds key, batches and the directory of applications.
     on_demand
-        Called as ``on_demand(master_sae, slave_sae, wanted_bytes)`` whenever a request finds the stock of
-        its pair short; it must return at once: why no key can ever come, or None. May be set later.
+        Called as ``on_demand(master_sae, slave_sae, wanted_bytes, additional_slaves)`` whenever a request
+        finds the stock of its pair short; it must return at once: why no key can ever come, or None. May be
+        set later.
     wait_s
         How long such a request waits for :meth:`stock_arrived` before it is refused.
+    profile
+        What the standard leaves to the KME: sizes, counts, switches.
     status_extension
         What every *Status* says beside its own members (6.1).
     """
@@ -67,38 +73,44 @@ class KmeService:
         *,
         on_demand: Demand | None = None,
         wait_s: float = WAIT_S,
+        profile: Profile = STANDARD,
         status_extension: dict[str, Any] | None = None,
     ) -> None:
+        self.profile = profile
         self.on_demand = on_demand
         self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
         self._store, self._wait_s = store, wait_s
-        self._waiting: dict[Pair, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[Group, set[asyncio.Future[None]]] = {}
         self._closing = False
 
     async def status(self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId) -> Status:
         """*Get status* at a KME."""
-        said = await self._run(lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave))
+        said = await self._run(
+            lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave, self.profile)
+        )
         return msgspec.structs.replace(said, status_extension=self._status_extension or msgspec.UNSET)
 
     async def get_key(
         self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId, request: KeyRequest
     ) -> Delivery:
         """*Get key* at the master's KME; waits a moment for stock. Wipe the delivery once it is sent."""
-        pair = peer.sae_id if peer is not None else SaeId(""), slave
+        pair = _group(peer.sae_id if peer is not None else SaeId(""), slave, request.additional)
         deadline_s = asyncio.get_running_loop().time() + self._wait_s
         while True:
             arrival = self._expect(pair)
             try:
                 delivery = await self._run(
-                    lambda tx: etsi014.get_key(KmeView(tx, kme), SaeDirectory(tx), peer, slave, request)
+                    lambda tx: etsi014.get_key(
+                        KmeView(tx, kme), SaeDirectory(tx), peer, slave, request, self.profile, time.time()
+                    )
                 )
             except KeyUnavailable as shortage:
                 hopeless = self._demand(pair, shortage.wanted_bytes)
                 if hopeless is not None:
-                    raise etsi014.insufficient_key(shortage, hopeless) from None
+                    raise etsi014.insufficient_key(shortage, hopeless, self.profile) from None
                 if not await self._arrived(pair, arrival, deadline_s):
-                    raise etsi014.insufficient_key(shortage) from None
+                    raise etsi014.insufficient_key(shortage, None, self.profile) from None
             else:
                 self.keys_delivered[kme] += len(delivery.keys)
                 return delivery
@@ -110,16 +122,18 @@ class KmeService:
     ) -> Delivery:
         """*Get key with key IDs* at the slave's KME. Wipe the delivery once it is sent."""
         return await self._run(
-            lambda tx: etsi014.get_key_with_key_ids(KmeView(tx, kme), SaeDirectory(tx), peer, master, request)
+            lambda tx: etsi014.get_key_with_key_ids(
+                KmeView(tx, kme), SaeDirectory(tx), peer, master, request, self.profile
+            )
         )
 
-    def stock_arrived(self, master: SaeId, slave: SaeId) -> None:
+    def stock_arrived(self, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> None:
         """Wake the requests that wait for key of a pair. Call it on the event loop."""
-        for arrival in self._waiting.pop((master, slave), ()):
+        for arrival in self._waiting.pop(_group(master, slave, additional), ()):
             if not arrival.done():
                 arrival.set_result(None)
 
-    def waiting(self) -> dict[Pair, int]:
+    def waiting(self) -> dict[Group, int]:
         """Return how many requests are in hand for each pair, waiting or about to."""
         return {pair: len(arrivals) for pair, arrivals in self._waiting.items()}
 
@@ -142,24 +156,24 @@ class KmeService:
                 503, "the KME cannot serve this request now", headers={"Retry-After": "1"}
             ) from None
 
-    def _expect(self, pair: Pair) -> "asyncio.Future[None]":
+    def _expect(self, pair: Group) -> "asyncio.Future[None]":
         """Stand in the line of a pair, before looking at its stock, so that no arrival is missed."""
         arrival = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(pair, set()).add(arrival)
         return arrival
 
-    def _forget(self, pair: Pair, arrival: "asyncio.Future[None]") -> None:
+    def _forget(self, pair: Group, arrival: "asyncio.Future[None]") -> None:
         if (line := self._waiting.get(pair)) is not None:
             line.discard(arrival)
             if not line:
                 del self._waiting[pair]
 
-    def _demand(self, pair: Pair, wanted_bytes: int) -> str | None:
+    def _demand(self, pair: Group, wanted_bytes: int) -> str | None:
         if self.on_demand is None or self._closing:
             return None
-        return self.on_demand(*pair, wanted_bytes)
+        return self.on_demand(pair[0], pair[1], wanted_bytes, pair[2:])
 
-    async def _arrived(self, pair: Pair, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
+    async def _arrived(self, pair: Group, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
         """Wait for an arrival until the deadline; False if there was none or no place to wait."""
         left_s = deadline_s - asyncio.get_running_loop().time()
         if self._closing or self._crowded(pair, arrival) or left_s <= 0:
@@ -167,14 +181,18 @@ class KmeService:
         done, _ = await asyncio.wait({arrival}, timeout=left_s)
         return bool(done) and not arrival.cancelled()
 
-    def _crowded(self, pair: Pair, arrival: "asyncio.Future[None]") -> bool:
+    def _crowded(self, pair: Group, arrival: "asyncio.Future[None]") -> bool:
         """Tell whether this request is one more than may wait; one whose stock has just come is not."""
         line = self._waiting.get(pair, set())
         if arrival not in line:
             return False
-        by_master = sum(len(each) for (master, _), each in self._waiting.items() if master == pair[0])
+        by_master = sum(len(each) for group, each in self._waiting.items() if group[0] == pair[0])
         return (
             len(line) > WAITING_PER_PAIR_MAX
             or by_master > WAITING_PER_MASTER_MAX
             or sum(map(len, self._waiting.values())) > WAITING_MAX
         )
+
+
+def _group(master: SaeId, slave: SaeId, additional: tuple[SaeId, ...]) -> Group:
+    return (master, slave, *sorted(additional))

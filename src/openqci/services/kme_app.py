@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from openqci.services.kme_server import KMEEndpoint, KMEServer
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import OwnStore
-from openqci.services.pki import fingerprint, read_certificate
+from openqci.services.pki import fingerprint, peer_identity, read_certificate
 from openqci.services.roles import Holder, Role
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.services.telemetry import Telemetry
@@ -187,7 +188,7 @@ class KmeApp:
         files = self._files
         peer_tls = self._peer_files = replace(files, minimum_version="1.3")
         self.node = KmeNode(loaded, self.own, self.store, sources, peer_tls.client_context)
-        self.service = KmeService(self.store, on_demand=self.node.demand)
+        self.service = KmeService(self.store, on_demand=self.node.demand, profile=config.etsi014.profile())
         self.node.stock_arrived = self._stock_arrived
         self.node.trouble = self._trouble
         host, port = host_and_port(config.listen.sae)
@@ -197,6 +198,7 @@ class KmeApp:
             files.authority,
             host=host,
             contexts=lambda _: files.server_context(),
+            identity=partial(peer_identity, rule=config.etsi014.sae_id_from),
         )
         peer_host, peer_port = host_and_port(config.listen.peer)
         self.peer_listener = HttpsListener(
@@ -316,4 +318,4 @@ class KmeApp:
         return round(left.total_seconds() / 86400, 2)
 
     def _stock_arrived(self, batch: KeyBatch) -> None:
-        self.service.stock_arrived(batch.master_sae, batch.slave_sae)
+        self.service.stock_arrived(batch.master_sae, batch.slave_sae, batch.additional_slaves)

@@ -17,6 +17,7 @@ from msgspec import Meta
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.directory import parse_sae_id
+from openqci.delivery.etsi014_model import Profile
 from openqci.delivery.supply import PairDemand
 from openqci.services.tls import TlsFiles
 
@@ -31,6 +32,7 @@ Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-
 Url = Annotated[str, Meta(pattern=r"^https://[^\s]+$")]
 Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
+KeySize = Annotated[int, Meta(ge=64, le=65536, multiple_of=8)]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -66,6 +68,29 @@ class ListenSection(Section, frozen=True, kw_only=True):
     sae: Address
     peer: Address
     operator: Address = "127.0.0.1:9443"
+
+
+class Etsi014Section(Section, frozen=True, kw_only=True):
+    """``[etsi014]``: what ETSI GS QKD 014 leaves to a KME, and switches for applications made for another.
+
+    ``sae_id_from`` says where a certificate names its SAE: ``uri`` (else the common name), ``dns`` or ``cn``.
+    """
+
+    key_size_bits: KeySize = 256
+    key_size_bits_min: KeySize = 64
+    key_size_bits_max: KeySize = 4096
+    keys_per_request_max: Annotated[int, Meta(ge=1, le=1024)] = 128
+    additional_slaves_max: Annotated[int, Meta(ge=0, le=15)] = 15
+    sae_id_from: Literal["uri", "dns", "cn"] = "uri"
+    unknown_key_status: Literal[400, 404] = 400
+    insufficient_status: Literal[503, 400, 404] = 503
+    optional_unhandled: Literal["ignore", "refuse"] = "ignore"
+    strict: bool = False
+
+    def profile(self) -> Profile:
+        """Return it for the delivery."""
+        members = msgspec.structs.asdict(self)
+        return Profile(**{name: members[name] for name in Profile.__struct_fields__})
 
 
 class SaeSection(Section, frozen=True, kw_only=True):
@@ -147,6 +172,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     tls: TlsSection
     listen: ListenSection
     demand: DemandSection = DemandSection()
+    etsi014: Etsi014Section = Etsi014Section()
     sae: list[SaeSection] = []
     peer: list[PeerSection] = []
     link: list[LinkSection] = []
@@ -291,6 +317,9 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
                 f"link[{number}].etsi014.simulated",
                 'a production node refuses simulated sources; use mode = "laboratory" to try things out',
             )
+    sizes = config.etsi014
+    if not sizes.key_size_bits_min <= sizes.key_size_bits <= sizes.key_size_bits_max:
+        fault("etsi014.key_size_bits", "is not between key_size_bits_min and key_size_bits_max")
     for number, pair in enumerate(config.pair):
         if pair.master not in local:
             fault(f"pair[{number}].master", f"{pair.master!r} is not served here; expected a [[sae]]")

@@ -1,9 +1,8 @@
-"""The ETSI GS QKD 014 interface of many KMEs in one process, over mutual TLS 1.3.
+"""The ETSI GS QKD 014 interface of many KMEs in one process, over mutual TLS.
 
 Each KME has a listening socket and a TLS context with a certificate of its own; one Starlette application
 serves them all and learns from the connection which KME was called and who calls. A caller's identity comes
-from its certificate alone. TLS below 1.3 is refused, where the standard (V1.1.1, 5.1) also allows 1.2:
-docs/reference states this deviation.
+from its certificate alone (:mod:`openqci.services.tls`).
 
 uvicorn has no public way to show a client certificate to the application; :class:`PeerProtocol` reaches
 into ``HttpToolsProtocol`` and ``tests/services/test_kme_server.py`` pins
@@ -47,6 +46,7 @@ from openqci.delivery.etsi014_model import (
 )
 from openqci.services.kme import KmeService
 from openqci.services.pki import peer_identity
+from openqci.services.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,11 @@ class KMEServer:
         *,
         host: str = "127.0.0.1",
         contexts: Callable[[KMEEndpoint], ssl.SSLContext] | None = None,
+        identity: Callable[[bytes], PeerIdentity | None] = peer_identity,
     ) -> None:
         self._endpoints, self._service, self._host = tuple(endpoints), service, host
         self._contexts = contexts or functools.partial(tls_context, ca=ca)
-        self._state = ConnectionsState()
+        self._state = ConnectionsState(identity)
         self._state.default_headers = list(PROTECTED_HEADERS)
         self._bound: list[socket.socket] = []
         self._servers: list[Binding] = []
@@ -201,10 +202,11 @@ class KMEServer:
 
 
 class ConnectionsState(ServerState):
-    """What all connections share."""
+    """What all connections share; ``identity`` reads from a certificate who calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Callable[[bytes], PeerIdentity | None] = peer_identity) -> None:
         super().__init__()
+        self.identity = identity
         self.connections_made = 0
         self.connections_of: Counter[str] = Counter()
 
@@ -226,9 +228,10 @@ class PeerProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         self.certificate = tls.getpeercert(True) if tls is not None else None
-        identity = peer_identity(self.certificate) if self.certificate else None
-        self.app_state = {**self.app_state, "peer": identity}
+        self.app_state = {**self.app_state, "peer": None}
         if isinstance(self.server_state, ConnectionsState):
+            identity = self.server_state.identity(self.certificate) if self.certificate else None
+            self.app_state["peer"] = identity
             self.server_state.connections_made += 1
             self._caller = identity.sae_id if identity is not None else ""
             open_now = self.server_state.connections_of
@@ -255,22 +258,8 @@ class PeerProtocol(HttpToolsProtocol):
 
 
 def tls_context(endpoint: KMEEndpoint, ca: Path) -> ssl.SSLContext:
-    """Return the TLS rules of a KME: 1.3 alone, a client certificate of ``ca`` or no connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    # A resumed session would carry an identity that was verified when the session began.
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET
-    try:
-        context.load_cert_chain(endpoint.certificate, endpoint.key)
-        context.load_verify_locations(ca)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{endpoint.kme_id}: the certificate in {endpoint.certificate} or the authority in {ca} cannot "
-            f"be used ({error.strerror or error}); delete it to have a new one issued"
-        ) from None
-    return context
+    """Return the TLS rules of a KME: a client certificate of ``ca`` or no connection."""
+    return TlsFiles(endpoint.certificate, endpoint.key, ca).server_context()
 
 
 def bind_all(host: str, ports: Sequence[int]) -> list[socket.socket]:
@@ -361,9 +350,9 @@ async def _enc_keys(
     service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, slave: SaeId
 ) -> Response:
     if request.method == "GET":
-        wanted = key_request_from_query(_query(request))
+        wanted = key_request_from_query(_query(request), service.profile)
     else:
-        wanted = key_request_from_body(await _body(request))
+        wanted = key_request_from_body(await _body(request), service.profile)
     return _delivered(await service.get_key(kme, peer, slave, wanted))
 
 
@@ -371,9 +360,9 @@ async def _dec_keys(
     service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, master: SaeId
 ) -> Response:
     if request.method == "GET":
-        wanted = key_ids_from_query(_query(request))
+        wanted = key_ids_from_query(_query(request), service.profile)
     else:
-        wanted = key_ids_from_body(await _body(request))
+        wanted = key_ids_from_body(await _body(request), service.profile)
     return _delivered(await service.get_key_with_key_ids(kme, peer, master, wanted))
 
 

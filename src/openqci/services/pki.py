@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import quote, unquote
 
 from cryptography import x509
@@ -236,12 +236,17 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def peer_identity(certificate_der: bytes) -> PeerIdentity | None:
-    """Return who a verified client certificate names: the URI of an SAE, else the common name.
+IdentityRule = Literal["uri", "dns", "cn"]
 
-    None if it names nobody, if two names disagree, or if the name is no SAE ID.
+
+def peer_identity(certificate_der: bytes, rule: IdentityRule = "uri") -> PeerIdentity | None:
+    """Return who a verified client certificate names, by the rule of this deployment.
+
+    ``uri``: the URI of an SAE, else the common name. ``dns``: the one DNS name, which no URI and no common
+    name may contradict. ``cn``: the common name, which no URI may contradict. None if it names nobody, if two
+    names disagree, or if the name is no SAE ID.
     """
-    return _identity(x509.load_der_x509_certificate(certificate_der))
+    return _identity(x509.load_der_x509_certificate(certificate_der), rule)
 
 
 def kme_identity(certificate_der: bytes) -> frozenset[KmeId]:
@@ -259,10 +264,14 @@ def identity_in(file: Path) -> PeerIdentity | None:
     return _identity(read_certificate(file))
 
 
-def _identity(certificate: x509.Certificate) -> PeerIdentity | None:
-    names = set(_sae_uris(certificate)) or {
-        str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    }
+def _identity(certificate: x509.Certificate, rule: IdentityRule = "uri") -> PeerIdentity | None:
+    uris = set(_sae_uris(certificate))
+    common = {str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
+    names = {
+        "uri": uris or common,
+        "dns": uris | common | set(_dns_names(certificate)) if _dns_names(certificate) else set(),
+        "cn": uris | common if common else set(),
+    }[rule]
     if len(names) != 1:
         return None
     try:

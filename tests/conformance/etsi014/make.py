@@ -9,18 +9,21 @@ import threading
 from collections.abc import Coroutine
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
 from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery.etsi014_model import STANDARD, Profile
 from openqci.services.kme import KmeService
 from openqci.services.kme_server import KMEEndpoint, KMEServer
-from openqci.services.pki import CertificateAuthority, write_credentials
+from openqci.services.pki import CertificateAuthority, IdentityRule, peer_identity, write_credentials
 from openqci.services.sae_client import SAEClient
 from openqci.services.sqlite_store import SqliteKeyStore
-from tests.delivery.make import ALICE, BOB, EVE, LISBON, WARSAW, enrol, key_bytes, stock_pair
+from openqci.services.tls import TlsFiles
+from tests.delivery.make import ALICE, BOB, EVE, LISBON, WARSAW, enrol, key_bytes, stock_group, stock_pair
 
 CAROL = SaeId("carol")
 NEVER = SaeId("never-stocked")
@@ -65,11 +68,20 @@ def free_ports(count: int) -> list[int]:
 class RunningKmes:
     """Lisbon and Warsaw, started on construction."""
 
-    def __init__(self, folder: Path, *, wait_s: float = 0.2) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        wait_s: float = 0.2,
+        profile: Profile = STANDARD,
+        revocation_lists: tuple[Path, ...] = (),
+        rule: IdentityRule = "uri",
+    ) -> None:
+        self.folder, self.profile, self.rule = folder, profile, rule
+        self.revocation_lists = revocation_lists
         self.authority = CertificateAuthority.open_or_create(folder / "pki")
         self.store = self.open_store()
-        self.service = KmeService(self.store, wait_s=wait_s)
+        self.service = KmeService(self.store, wait_s=wait_s, profile=profile)
         self.ports = dict(zip((LISBON, WARSAW), free_ports(2), strict=True))
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -85,14 +97,28 @@ class RunningKmes:
     def _new_server(self) -> KMEServer:
         files = self.authority.issue_kmes(self.ports)
         endpoints = [KMEEndpoint(kme, self.ports[kme], file, file) for kme, file in files.items()]
-        return KMEServer(endpoints, self.service, self.authority.certificate_file)
+        authority = self.authority.certificate_file
+        return KMEServer(
+            endpoints,
+            self.service,
+            authority,
+            contexts=lambda at: TlsFiles(
+                at.certificate, at.key, authority, self.revocation_lists
+            ).server_context(),
+            identity=partial(peer_identity, rule=self.rule),
+        )
+
+    def reload(self) -> None:
+        """Read certificates and revocation lists again."""
+        files = TlsFiles(Path(), Path(), self.authority.certificate_file, self.revocation_lists)
+        self.on_loop(self.server.reload(files.is_revoked))
 
     def restart(self) -> None:
         """Stop, close the store, open it again, start: what a restart of the process does."""
         self.on_loop(self.server.stop())
         self.store.close()
         self.store = self.open_store()
-        self.service = KmeService(self.store, wait_s=0.2)
+        self.service = KmeService(self.store, wait_s=0.2, profile=self.profile)
         self.server = self._new_server()
         self.on_loop(self.server.start())
 
@@ -120,6 +146,11 @@ class RunningKmes:
         ends = (HOMES[master], HOMES[slave])
         self.store.submit(lambda tx: stock_pair(tx, key, master=master, slave=slave, ends=ends)).result()
         return key
+
+    def stock_group(self, keys: int, master: SaeId, slaves: tuple[SaeId, ...]) -> None:
+        """Put one multicast batch into the stock of a master and several slaves."""
+        key = key_bytes(32 * keys)
+        self.store.submit(lambda tx: stock_group(tx, key, master, slaves, HOMES)).result()
 
     def url(self, kme: KmeId) -> str:
         return f"https://127.0.0.1:{self.ports[kme]}"

@@ -3,6 +3,7 @@
 import datetime
 import socket
 import ssl
+import warnings
 from http.client import HTTPException
 from pathlib import Path
 
@@ -25,10 +26,23 @@ def test_014_01_tls_1_3_is_spoken(kmes: RunningKmes) -> None:
     assert kmes.raw(ALICE, "GET", STATUS, context=kmes.tls(ALICE)).status == 200
 
 
-def test_014_01_older_tls_is_refused(kmes: RunningKmes) -> None:
-    """The standard also allows TLS 1.2: a documented deviation, as ETSI GS QKD 020 asks for 1.3 alone."""
+def test_014_01_tls_1_2_is_spoken_with_forward_secrecy_alone(kmes: RunningKmes) -> None:
+    context = kmes.tls(ALICE, ssl.TLSVersion.TLSv1_2)
+    assert kmes.raw(ALICE, "GET", STATUS, context=context).status == 200
+    context.set_ciphers("AES256-GCM-SHA384:AES128-SHA")  # key transport by RSA, CBC
     with pytest.raises(REFUSED):
-        kmes.raw(ALICE, "GET", STATUS, context=kmes.tls(ALICE, ssl.TLSVersion.TLSv1_2))
+        kmes.raw(ALICE, "GET", STATUS, context=context)
+
+
+def test_014_01_older_tls_is_refused(kmes: RunningKmes) -> None:
+    context = ssl.create_default_context(cafile=str(kmes.authority.certificate_file))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.load_cert_chain(kmes.credentials(ALICE) / "cert.pem", kmes.credentials(ALICE) / "key.pem")
+    with pytest.raises(REFUSED):
+        kmes.raw(ALICE, "GET", STATUS, context=context)
 
 
 def test_014_01_plain_http_is_not_answered(kmes: RunningKmes) -> None:
