@@ -28,6 +28,7 @@ def commands(port_base: int) -> list[list[str]]:
             words += [str(port_base + (10 if "site-b" in words else 0))]
         if "--init" in words:
             words += ["--port-base", str(port_base + 20)]
+        words = ["127.0.0.1" if word == "0.0.0.0" else word for word in words]
         found.append([_ports(word, port_base) for word in words])
     return found
 
@@ -82,7 +83,7 @@ def test_the_howto_leads_to_a_key_at_both_ends(tmp_path: Path) -> None:
             openqci(tmp_path, "kme", "zeroise", "--config", "site-a/kme.toml", "--yes", expect=1)
             openqci(tmp_path, *zeroise[1:])
             assert node_a.process is not None and node_a.process.wait(30) == 0
-            assert sorted(path.name for path in (tmp_path / "site-a/state").iterdir()) == ["lock"]
+            assert sorted(path.name for path in (tmp_path / "site-a/state").iterdir()) == ["audit", "lock"]
             openqci(tmp_path, "kme", "run", "--config", "site-a/kme.toml", expect=2)
         finally:
             modules.kill()

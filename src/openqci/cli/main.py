@@ -19,6 +19,7 @@ COMMANDS = {
     "key": "fetch one key at both ends through ETSI GS QKD 014",
     "sae": "enrol secure application entities (SAEs)",
     "kme": "set up, run and look after a key management entity",
+    "audit": "verify and read the audit log of a node",
     "pki": "a small certificate authority for tests",
     "scenario": "check and list scenarios",
     "link": "rates, detections and published experiments of QKD links",

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from openqci.core.errors import KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
+from openqci.core.keys import DeliveredKey
 from openqci.delivery import etsi014
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014 import Delivery
@@ -30,6 +31,8 @@ Group = tuple[SaeId, ...]
 """A master, its slave, and additional slaves in order of their IDs."""
 
 Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...]], str | None]
+
+INTERFACE = "etsi014"
 
 WAIT_S = 5.0
 """How long a request waits for stock: well below the 10 s after which common clients give up."""
@@ -46,6 +49,21 @@ class KeyStore(Protocol):
 
     async def run(self, work: Callable[[StoreTransaction], Result]) -> Result:
         """Run ``work`` in one transaction; return when what it did is durable."""
+
+
+class Observer:
+    """Hears what a service does; this one does nothing with it."""
+
+    def delivered(
+        self, interface: str, role: str, caller: SaeId, others: Sequence[SaeId], keys: Sequence[DeliveredKey]
+    ) -> None:
+        """Keys were handed to an application."""
+
+    def answered(self, interface: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+
+    def refused(self, interface: str, method: str, caller: str, other: str, refused: RequestRefused) -> None:
+        """A request was refused."""
 
 
 class KmeService:
@@ -77,6 +95,7 @@ class KmeService:
         status_extension: dict[str, Any] | None = None,
     ) -> None:
         self.profile = profile
+        self.observer: Observer = Observer()
         self.on_demand = on_demand
         self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
@@ -113,6 +132,7 @@ class KmeService:
                     raise etsi014.insufficient_key(shortage, None, self.profile) from None
             else:
                 self.keys_delivered[kme] += len(delivery.keys)
+                self.observer.delivered(INTERFACE, "master", pair[0], pair[1:], delivery.keys)
                 return delivery
             finally:
                 self._forget(pair, arrival)
@@ -121,11 +141,14 @@ class KmeService:
         self, kme: KmeId, peer: PeerIdentity | None, master: SaeId, request: KeyIdsRequest
     ) -> Delivery:
         """*Get key with key IDs* at the slave's KME. Wipe the delivery once it is sent."""
-        return await self._run(
+        delivery = await self._run(
             lambda tx: etsi014.get_key_with_key_ids(
                 KmeView(tx, kme), SaeDirectory(tx), peer, master, request, self.profile
             )
         )
+        caller = peer.sae_id if peer is not None else SaeId("")
+        self.observer.delivered(INTERFACE, "slave", caller, (master,), delivery.keys)
+        return delivery
 
     def stock_arrived(self, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> None:
         """Wake the requests that wait for key of a pair. Call it on the event loop."""

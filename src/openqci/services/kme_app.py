@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from openqci.delivery.directory import SaeDirectory, SaeRecord
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.keystore.supply import KeySource
+from openqci.services.audit import AuditEvent, AuditLog
 from openqci.services.data_directory import KEK, lock_directory, read_kek, unusable_named, write_durably
 from openqci.services.https import HttpsListener
 from openqci.services.kme import KmeService
@@ -39,11 +40,13 @@ from openqci.services.pki import fingerprint, peer_identity, read_certificate
 from openqci.services.roles import Holder, Role
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.services.telemetry import Telemetry
+from openqci.services.watch import Watch
 
 log = logging.getLogger(__name__)
 
-NODE_FILE, STORE_FILE = "node.json", "store.sqlite"
+NODE_FILE, STORE_FILE, AUDIT = "node.json", "store.sqlite", "audit"
 STATE_VERSION = 1
+CERTIFICATE_WARN_DAYS = 30
 IDENTITY_KIND = "store-identity"
 
 SourceMaker = Callable[[LoadedConfig, LinkSection], KeySource]
@@ -121,7 +124,7 @@ class StateFolder:
         file.unlink()
 
     def zeroise(self) -> None:
-        """Remove key-encryption key, store and description: what stays is an empty folder and its lock."""
+        """Remove key-encryption key, store and description: what stays is the audit log, and the lock."""
         if (self.path / KEK).exists():
             self.destroy_kek()
         for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", NODE_FILE):
@@ -171,13 +174,17 @@ class KmeApp:
         self._folder = StateFolder.open(loaded.state_dir, loaded.kme_id)
         self.store = self._folder.open_store()
         self._make_source = make_source
-        self._troubles: dict[tuple[str, str], str] = {}
         self._started_s = time.monotonic()
         self._files = loaded.tls_files()
         self._own_certificate = read_certificate(self._files.certificate)
         self._zeroised = False
         self.stop = asyncio.Event()
+        self._to_stop: list[Callable[[], Awaitable[None]]] = []
         self.telemetry = Telemetry()
+        self.audit = AuditLog(
+            self._folder.path / AUDIT, lambda why: self._trouble("audit", loaded.kme_id, why)
+        )
+        self.watch = Watch(self.audit, self.telemetry)
 
     async def start(self) -> None:
         """Open everything; ConfigurationError if an address, certificate or store cannot be used."""
@@ -190,7 +197,10 @@ class KmeApp:
         self.node = KmeNode(loaded, self.own, self.store, sources, peer_tls.client_context)
         self.service = KmeService(self.store, on_demand=self.node.demand, profile=config.etsi014.profile())
         self.node.stock_arrived = self._stock_arrived
+        self.service.observer = self.watch
         self.node.trouble = self._trouble
+        self.node.happened = self.watch.happened
+        self.node.expired = self.watch.expired
         host, port = host_and_port(config.listen.sae)
         self.sae_server = KMEServer(
             [KMEEndpoint(loaded.kme_id, port, files.certificate, files.key)],
@@ -216,9 +226,19 @@ class KmeApp:
             operator_port,
             files.server_context(),
         )
-        await self.sae_server.start()
-        await self.peer_listener.start()
-        await self.operator_listener.start()
+        self._to_stop.append(self.node.close)
+        for listener in (self.operator_listener, self.peer_listener, self.sae_server):
+            self._to_stop.append(listener.stop)
+            await listener.start()
+        self.audit.record(
+            AuditEvent.STARTED,
+            loaded.kme_id,
+            "kme",
+            version=__version__,
+            mode=config.node.mode,
+            store_id=self.own.store_id,
+            generation=self.own.generation,
+        )
 
     async def reload(self) -> None:
         """Read certificates and revocation lists again; on a fault go on with those in use."""
@@ -233,6 +253,7 @@ class KmeApp:
         else:
             self._trouble("certificates", self.loaded.kme_id, None)
             log.info("certificates and revocation lists were read again")
+            self.audit.record(AuditEvent.CERTIFICATES_READ, self.loaded.kme_id, "kme")
 
     async def run(self) -> None:
         """Run until ``stop`` is set."""
@@ -248,18 +269,19 @@ class KmeApp:
             await asyncio.gather(running, stopping, return_exceptions=True)
 
     async def close(self) -> None:
-        """Stop listening, let requests in hand end, close the store."""
-        await self.sae_server.stop()
-        await self.peer_listener.stop()
-        await self.operator_listener.stop()
-        await self.node.close()
+        """Stop listening, let requests in hand end, close the store; also after a start that failed."""
+        for stop in reversed(self._to_stop):
+            await stop()
         self.store.close()
+        self.audit.record(AuditEvent.STOPPED, self.loaded.kme_id, "kme")
+        await asyncio.to_thread(self.audit.close)
         if self._zeroised:
             self._folder.zeroise()
         self._folder.close()
 
     async def status(self) -> dict[str, Any]:
         """Return the whole state of the node as one document; it holds no key and no key IDs."""
+        self._look_at_certificate()
         return {
             "kme_id": self.loaded.kme_id,
             "version": __version__,
@@ -269,10 +291,8 @@ class KmeApp:
             "keys_delivered": sum(self.service.keys_delivered.values()),
             "expired_bytes": self.node.figures.expired_bytes,
             "certificate_days_left": self._certificate_days_left(),
-            "alarms": [
-                {"code": kind, "subject": subject, "reason": reason}
-                for (kind, subject), reason in sorted(self._troubles.items())
-            ],
+            "alarms": self.watch.alarms(),
+            "audit_head": {"number": self.audit.head.number, "hash": self.audit.head.hash},
             **await self.node.status(),
         }
 
@@ -286,6 +306,7 @@ class KmeApp:
         The key-encryption key goes first: without it no segment opens.
         """
         log.critical("zeroised by %s %s", officer.role.value, officer.name)
+        self.audit.record(AuditEvent.ZEROISED, officer.name, officer.role.value)
         self._folder.destroy_kek()
         self._zeroised = True
         self.stop.set()
@@ -298,12 +319,8 @@ class KmeApp:
             return [str(error)]
         return []
 
-    def _trouble(self, kind: str, subject: str, reason: str | None) -> None:
-        if reason is None:
-            self._troubles.pop((kind, subject), None)
-        elif self._troubles.get((kind, subject)) != reason:
-            self._troubles[kind, subject] = reason
-            log.warning("%s %s: %s", kind, subject, reason)
+    def _trouble(self, code: str, subject: str, reason: str | None) -> None:
+        self.watch.trouble(code, subject, reason)
 
     def _mapped_roles(self) -> dict[str, tuple[Role, str]]:
         """Return who the configuration gives a role by certificate. The node's own may look."""
@@ -312,6 +329,11 @@ class KmeApp:
             for each in self.loaded.config.role
         }
         return {fingerprint(self._own_certificate): (Role.OPERATOR, self.loaded.kme_id), **mapped}
+
+    def _look_at_certificate(self) -> None:
+        days = self._certificate_days_left()
+        ends = f"in {days:.0f} days" if days < CERTIFICATE_WARN_DAYS else None
+        self._trouble("certificate ends", self.loaded.kme_id, ends)
 
     def _certificate_days_left(self) -> float:
         left = self._own_certificate.not_valid_after_utc - datetime.now(UTC)

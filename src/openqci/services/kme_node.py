@@ -327,11 +327,21 @@ class KmeNode:
                 self.trouble("clock jump", self.kme, f"by {jump_s:.0f} s")
             last_wall_s, last_monotonic_s = wall_s, monotonic_s
             try:
+                await self._look_at_stocks()
                 for batch, left in await self.read(partial(_swept, now_s=wall_s)):
                     self.figures.expired_bytes += left
                     self.expired(batch, left)
             except OpenQCIError as error:
                 log.error("what has expired cannot be destroyed now: %s", error)
+
+    async def _look_at_stocks(self) -> None:
+        """Raise an alarm for each pair that runs dry, in spite of all filling."""
+        demands = self.demands.live(time.monotonic(), look_only=True)
+        for pair in await self.read(lambda view: [_pair_status(view, demand) for demand in demands]):
+            name = f"{pair['master']} > {'+'.join(pair['slaves'])}"
+            dry = pair["stock_bytes"] < pair["low_bytes"] // 2
+            reason = f"{pair['stock_bytes'] // 32} keys of 256 bits left" if dry else None
+            self.trouble("stock", name, reason)
 
 
 class Demands:

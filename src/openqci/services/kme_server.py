@@ -15,6 +15,7 @@ import logging
 import resource
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from openqci.delivery.etsi014_model import (
     key_request_from_body,
     key_request_from_query,
 )
-from openqci.services.kme import KmeService
+from openqci.services.kme import INTERFACE, KmeService
 from openqci.services.pki import peer_identity
 from openqci.services.tls import TlsFiles
 
@@ -301,9 +302,9 @@ def application(service: KmeService) -> ASGIApp:
     """Return the application; every answer but a 200 is an Error document."""
     app = Starlette(
         routes=[
-            _route("status", ["GET"], functools.partial(_status, service)),
-            _route("enc_keys", ["GET", "POST"], functools.partial(_enc_keys, service)),
-            _route("dec_keys", ["GET", "POST"], functools.partial(_dec_keys, service)),
+            _route(service, "status", ["GET"], _status),
+            _route(service, "enc_keys", ["GET", "POST"], _enc_keys),
+            _route(service, "dec_keys", ["GET", "POST"], _dec_keys),
         ],
         exception_handlers={HTTPException: _http_error},
     )
@@ -316,15 +317,24 @@ def application(service: KmeService) -> ASGIApp:
     return undecoded
 
 
-Handler = Callable[[Request, KmeId, PeerIdentity | None, SaeId], Awaitable[Response]]
+Handler = Callable[[KmeService, Request, KmeId, PeerIdentity | None, SaeId], Awaitable[Response]]
 
 
-def _route(method: str, verbs: list[str], handler: Handler) -> Route:
+def _route(service: KmeService, method: str, verbs: list[str], handler: Handler) -> Route:
     async def endpoint(request: Request) -> Response:
+        began_s = time.perf_counter()
+        answer = await answered(request)
+        service.observer.answered(INTERFACE, method, answer.status_code, time.perf_counter() - began_s)
+        return answer
+
+    async def answered(request: Request) -> Response:
+        peer: PeerIdentity | None = request.state.peer
         try:
             sae_id = _sae_id(request.path_params["sae_id"])
-            return await handler(request, request.state.kme, request.state.peer, sae_id)
+            return await handler(service, request, request.state.kme, peer, sae_id)
         except RequestRefused as refused:
+            caller = peer.sae_id if peer is not None else ""
+            service.observer.refused(INTERFACE, method, caller, request.path_params["sae_id"], refused)
             return _refusal(refused)
         except ClientDisconnect:
             return Response(status_code=400)

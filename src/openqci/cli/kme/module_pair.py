@@ -62,6 +62,7 @@ class ModulesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     nodes: Annotated[list[str], Meta(min_length=2, max_length=2)]
     host: str
+    bind: str
     ports: Annotated[list[int], Meta(min_length=2, max_length=2)]
     length_km: Annotated[float, Meta(ge=0, le=200)]
     device: str
@@ -85,6 +86,7 @@ def init_modules(args: argparse.Namespace) -> int:
         "link_id": "qkd-1",
         "nodes": [name.strip() for name in args.nodes.split(",")],
         "host": args.host,
+        "bind": args.bind,
         "ports": [args.port_base, args.port_base + 1],
         "length_km": args.length_km,
         "device": args.device,
@@ -173,7 +175,7 @@ async def serve(folder: Path, config: ModulesConfig, workers: int) -> int:
         )
         for end, port in zip(ENDS, config.ports, strict=True)
     ]
-    server = KMEServer(endpoints, service, folder / "pki" / "ca.pem", host="127.0.0.1")
+    server = KMEServer(endpoints, service, folder / "pki" / "ca.pem", host=config.bind)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -14,6 +14,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--host", default="localhost", help="where the modules are reached (default localhost)"
     )
     parser.add_argument(
+        "--bind", metavar="ADDRESS", default="127.0.0.1", help="address they listen on (default 127.0.0.1)"
+    )
+    parser.add_argument(
         "--port-base", metavar="N", type=int, default=9500, help="port of end a (default 9500)"
     )
     parser.add_argument("--length-km", metavar="KM", type=float, default=25.0, help="fibre (default 25)")
