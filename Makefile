@@ -6,9 +6,10 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := .venv
 BIN := .venv/bin
 ARGS ?=
+SECONDS ?= 60
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check conformance torture bench bench-kme bench-distil bench-link docs clean browser
+.PHONY: help setup setup-dev up test lint check conformance simulate torture bench bench-kme bench-distil bench-link docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -18,6 +19,7 @@ help:
 	@echo "make check   the same as make lint"
 	@echo "make bench   benchmarks, side by side (ARGS=--json for one document each)"
 	@echo "make conformance every statement of the standards with its result"
+	@echo "make simulate many KMEs with simulated faults (SECONDS=600)"
 	@echo "make torture kill -9 of two KMEs under load, then an audit of both (SECONDS=600)"
 	@echo "make bench-kme key delivery of two KMEs under load"
 	@echo "make docs    the documentation as a site in site/"
@@ -72,8 +74,13 @@ browser:
 conformance: setup-dev
 	$(BIN)/python -m tests.conformance.report $(ARGS)
 
+# Many KMEs with simulated faults, seed by seed, two processes: make simulate SECONDS=600
+simulate: setup-dev
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation.run --seed $$(($$(date +%s) * 1000)) --runs 1000000 --wall $(SECONDS) $(ARGS) & \
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation.run --seed $$(($$(date +%s) * 1000 + 500000)) --runs 1000000 --wall $(SECONDS) $(ARGS); \
+	one=$$?; wait %1; exit $$((one + $$?))
+
 # kill -9 of two KMEs under load, then an audit of both ends: make torture SECONDS=600
-SECONDS = 60
 torture: setup-dev
 	$(BIN)/python -m tests.kme.torture --seconds $(SECONDS) $(ARGS)
 

@@ -37,7 +37,7 @@ from openqci.delivery.pair_stock import (
     store_batch,
 )
 from openqci.keystore import outbox
-from openqci.keystore.deposits import link_key_stream, reports_of
+from openqci.keystore.deposits import link_key_stream, reports_of, stream_end, under_way
 from openqci.keystore.ports import KmeView
 
 FRAME_KIND, VOID_KIND = "batch-frame", "batch-void"
@@ -194,12 +194,20 @@ def accept(view: KmeView, sender: KmeId, message: outbox.Message) -> bytes:
     frame = decode_frame(message.body)
     leg = check_frame(view, sender, frame)
     order = frame.order
-    stream = link_key_stream(LinkId(leg.link), sender)
-    if any(batch.slave_sae == leg.slave_sae for batch in slave_copies(view, order.batch_tag)):
-        return NO_KEY  # the tag is taken here: the master's KME draws another
+    link = LinkId(leg.link)
+    stream = link_key_stream(link, sender)
+    ends = leg.offset_bytes + range_bytes(order.key_bytes)
+    if stream_end(view, stream) < ends and under_way(view, link):
+        # Key that the sender has accepted, and whose acceptance we have not heard of yet, as its leader.
+        raise outbox.NotYet
     try:
+        # If the tag is taken here, the master's KME draws another, and the range is destroyed all the same.
+        taken = any(batch.slave_sae == leg.slave_sae for batch in slave_copies(view, order.batch_tag))
         secret = view.take(stream, leg.offset_bytes, range_bytes(order.key_bytes))
     except KeyUnavailable:
+        return NO_KEY
+    if taken:
+        secret.wipe()
         return NO_KEY
     with (
         secret,

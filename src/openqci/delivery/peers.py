@@ -4,8 +4,9 @@ A KME speaks with a peer in two requests. *Hello* says which store is there; the
 together are an *epoch*, and all that the two hold in common (link key, deposits, batches, messages) belongs
 to it. When one end has a new store, because the old one was zeroised, lost or restored without its key, the
 epoch changes and both ends destroy what they held under the old one: offsets and names of a lost store are
-never met again. A store that comes back with a lower generation than its peer has seen is an old copy, in
-which spent key would live again; it is refused until the security officer has zeroised it (invariant I1).
+never met again. A store that comes back with a lower generation than its peer has seen, or after another had
+taken its place, is an old copy, in which spent key would live again; it is refused until the security officer
+has zeroised it (invariant I1).
 
 A *turn* carries messages of one lane (:mod:`openqci.keystore.outbox`). Everything here happens inside one
 transaction of the KME's own store; the shell has verified the certificates before.
@@ -33,6 +34,7 @@ PROTOCOL_VERSION = 1
 PEER_KIND = "peer"
 EPOCH_HEX_DIGITS = 16
 LINKS_MAX = 64
+RETIRED_STORES_MAX = 256
 CLOCK_DIFFERENCE_S_MAX = 5.0
 """Clocks that differ by more make keys expire at one end while the other still gives them out: an alarm."""
 
@@ -56,11 +58,12 @@ class PeerHello(msgspec.Struct, frozen=True):
 
 
 class PeerState(msgspec.Struct, frozen=True):
-    """What a KME remembers of a peer."""
+    """What a KME remembers of a peer; ``retired`` are the stores that it had before, the latest last."""
 
     store_id: str
     generation: int
     epoch: str
+    retired: tuple[str, ...] = ()
 
 
 class PeerTurn(msgspec.Struct, frozen=True):
@@ -162,16 +165,25 @@ def meet(
     known = peer_state(view, peer)
     epoch = epoch_of(own_store_id, hello.store_id)
     difference_s = hello.clock_s - now_s
-    if known is not None and known.store_id == hello.store_id and hello.generation < known.generation:
+    if known is not None and _is_old(known, hello):
         return Meeting(Standing.ROLLED_BACK, known.epoch, difference_s)
     destroyed, standing = 0, Standing.KNOWN
     if known is None or known.epoch != epoch:
         standing = Standing.NEW
         destroyed = start_over(view, peer, known.epoch if known else None, own_links)
     if known is None or known.epoch != epoch or known.generation != hello.generation:
-        state = PeerState(hello.store_id, hello.generation, epoch)
+        retired = known.retired if known is not None else ()
+        if known is not None and known.store_id != hello.store_id:
+            retired = (*retired, known.store_id)[-RETIRED_STORES_MAX:]
+        state = PeerState(hello.store_id, hello.generation, epoch, retired)
         view.put_record(PEER_KIND, peer, msgspec.json.encode(state))
     return Meeting(standing, epoch, difference_s, destroyed)
+
+
+def _is_old(known: PeerState, hello: PeerHello) -> bool:
+    if hello.store_id == known.store_id:
+        return hello.generation < known.generation
+    return hello.store_id in known.retired
 
 
 def start_over(view: KmeView, peer: KmeId, epoch: str | None, own_links: Sequence[LinkRole]) -> int:
@@ -188,7 +200,9 @@ def start_over(view: KmeView, peer: KmeId, epoch: str | None, own_links: Sequenc
             destroyed += deposits.destroy_link(view, link_in_epoch(role.link, epoch))
     for _, body in list(view.records(BATCH_KIND)):
         batch = msgspec.json.decode(body, type=KeyBatch)
-        if peer in batch.provenance.route:
+        origin, *others = batch.provenance.route
+        # A slave's copy hangs on the master's KME alone, not on those of the other slaves.
+        if peer == origin or (batch.role == "master" and peer in others):
             destroyed += view.stock_bytes(batch.stream)
             destroy_batch(view, batch)
     return destroyed
@@ -264,7 +278,10 @@ def _accept_deposit(
         or not notice.link.endswith(f".{epoch}")
         or notice.initiator not in (peer, view.kme)
     ):
-        raise PeerMisbehaved(f"{peer} sent a deposit for {notice.link} and {notice.initiator}, not ours")
+        # Not worth a broken line: whatever it is, this end has no such link.
+        if not isinstance(drawn, Verdict):
+            drawn[0].wipe()
+        return Verdict.REFUSED.value.encode()
     if isinstance(drawn, Verdict):
         return drawn.value.encode()
     key, report = drawn

@@ -51,7 +51,13 @@ class Answers(msgspec.Struct, frozen=True):
 
 
 Handler = Callable[[KmeView, KmeId, Message], bytes]
-"""Acts on a message of a peer, inside the receiver's transaction, and returns the answer."""
+"""Acts on a message of a peer, inside the receiver's transaction, and returns the answer. Raises NotYet,
+before it has changed anything, if the message comes too early."""
+
+
+class NotYet(Exception):
+    """A message cannot be acted on before something else has happened here: it is left for a later turn."""
+
 
 Settler = Callable[[KmeView, KmeId, Message, bytes], None]
 """Acts on the answer to one's own message, inside the sender's transaction."""
@@ -110,7 +116,10 @@ def receive(view: KmeView, peer: KmeId, turn: Turn, handle: Handler, upto: int |
             raise PeerMisbehaved(f"{peer} sent message {message.number} of {turn.lane}, expected {due}")
         if upto is not None and message.number >= upto:
             break
-        answer = handle(view, peer, message)
+        try:
+            answer = handle(view, peer, message)
+        except NotYet:
+            break
         view.put_record(IN_KIND, _message_key(peer, turn.lane, message.number), answer)
         answers.append((message.number, answer))
         due += 1

@@ -100,7 +100,7 @@ class KmeService:
         self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
         self._store, self._wait_s = store, wait_s
-        self._waiting: dict[Group, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[Group, dict[asyncio.Future[None], None]] = {}
         self._closing = False
 
     async def status(self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId) -> Status:
@@ -182,12 +182,12 @@ class KmeService:
     def _expect(self, pair: Group) -> "asyncio.Future[None]":
         """Stand in the line of a pair, before looking at its stock, so that no arrival is missed."""
         arrival = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(pair, set()).add(arrival)
+        self._waiting.setdefault(pair, {})[arrival] = None
         return arrival
 
     def _forget(self, pair: Group, arrival: "asyncio.Future[None]") -> None:
         if (line := self._waiting.get(pair)) is not None:
-            line.discard(arrival)
+            line.pop(arrival, None)
             if not line:
                 del self._waiting[pair]
 
@@ -206,7 +206,7 @@ class KmeService:
 
     def _crowded(self, pair: Group, arrival: "asyncio.Future[None]") -> bool:
         """Tell whether this request is one more than may wait; one whose stock has just come is not."""
-        line = self._waiting.get(pair, set())
+        line = self._waiting.get(pair, {})
         if arrival not in line:
             return False
         by_master = sum(len(each) for group, each in self._waiting.items() if group[0] == pair[0])

@@ -35,7 +35,7 @@ from openqci.services.kme_node import KmeNode
 from openqci.services.kme_server import KMEEndpoint, KMEServer
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
-from openqci.services.peer_line import OwnStore
+from openqci.services.peer_line import HttpsTransport, OwnStore
 from openqci.services.pki import fingerprint, peer_identity, read_certificate
 from openqci.services.roles import Holder, Role
 from openqci.services.sqlite_store import SqliteKeyStore
@@ -194,7 +194,13 @@ class KmeApp:
         sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
         files = self._files
         peer_tls = self._peer_files = replace(files, minimum_version="1.3")
-        self.node = KmeNode(loaded, self.own, self.store, sources, peer_tls.client_context)
+        self.node = KmeNode(
+            loaded,
+            self.own,
+            self.store,
+            sources,
+            lambda endpoint: HttpsTransport(endpoint, peer_tls.client_context),
+        )
         self.service = KmeService(self.store, on_demand=self.node.demand, profile=config.etsi014.profile())
         self.node.stock_arrived = self._stock_arrived
         self.service.observer = self.watch

@@ -12,7 +12,6 @@ simulated sources in production (I7).
 import asyncio
 import logging
 import secrets
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import KeySource, SuppliedKey
 from openqci.services.kme_config import LinkSection, LoadedConfig
-from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine
+from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine, PeerTransport
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class KmeNode:
         own: OwnStore,
         store: KeyStore,
         sources: Mapping[str, KeySource],
-        tls: Callable[[], ssl.SSLContext],
+        transport: Callable[[PeerEndpoint], PeerTransport],
         *,
         rules: PeerRules | None = None,
     ) -> None:
@@ -106,7 +105,16 @@ class KmeNode:
         }
         self.desk = PeerDesk(self.kme, own, store, endpoints, self._sources, self._rules, self._met)
         self._lines = {
-            peer: PeerLine(self.desk, self.kme, endpoint, store, self._rules, tls, self._act_on, self._stands)
+            peer: PeerLine(
+                self.desk,
+                self.kme,
+                endpoint,
+                store,
+                self._rules,
+                transport(endpoint),
+                self._act_on,
+                self._stands,
+            )
             for peer, endpoint in endpoints.items()
         }
         self.demands = Demands(loaded)
@@ -199,12 +207,14 @@ class KmeNode:
             )
         late = abs(meeting.clock_difference_s) > peers.CLOCK_DIFFERENCE_S_MAX
         self.trouble("clock", peer, f"differs by {meeting.clock_difference_s:.1f} s" if late else None)
-        rolled_back = meeting.standing is Standing.ROLLED_BACK
-        self.trouble("rolled back", peer, "its store is an old copy" if rolled_back else None)
         self.happened(peer, meeting)
 
-    def _stands(self, peer: KmeId, reason: str | None) -> None:
+    def _stands(self, peer: KmeId, reason: str | None, rolled_back: bool) -> None:
         self.trouble("peer", peer, reason)
+        if rolled_back:
+            self.happened(peer, Meeting(Standing.ROLLED_BACK, "", 0.0))
+        if rolled_back or reason is None:
+            self.trouble("rolled back", peer, reason)
         if reason is None:
             self._look.set()
 
@@ -276,7 +286,7 @@ class KmeNode:
                 )
             if len(supplied.key) <= DEPOSIT_BYTES_MIN:
                 raise PeerMisbehaved(f"the module gave {len(supplied.key)} bytes, too few for a deposit")
-            await self.read(lambda view: deposits.offer(view, peer, link, initiator, supplied))
+            await self.read(partial(_deposited, peer=peer, link=link, initiator=initiator, supplied=supplied))
         self._lines[peer].wake()
 
     async def _keep_stocks(self) -> None:
@@ -394,6 +404,16 @@ class Demands:
             replace(pair, waiting_bytes=waiting.get(key, 0)) if key in waiting else pair
             for key, pair in self._pairs.items()
         ]
+
+
+def _deposited(
+    view: KmeView, peer: KmeId, link: LinkId, initiator: KmeId, supplied: SuppliedKey
+) -> int | None:
+    """Offer a deposit; the key is given up if an epoch has ended while it was drawn."""
+    known = peers.peer_state(view, peer)
+    if known is None or not link.endswith(f".{known.epoch}"):
+        return None
+    return deposits.offer(view, peer, link, initiator, supplied)
 
 
 def _link_state(view: KmeView, link: LinkId, peer: KmeId) -> tuple[bool, int, int]:

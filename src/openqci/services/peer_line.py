@@ -129,12 +129,12 @@ class PeerDesk:
             return peers.meet(view, peer, self._own.store_id, links, hello, time.time())
 
         meeting = await self._store.run(work)
-        self._met(peer, meeting)
         if meeting.standing is Standing.ROLLED_BACK:
             raise RolledBackStore(
                 f"the store of {peer} was put back from an older copy (generation {hello.generation}): "
                 "zeroise it there with `openqci kme zeroise`"
             )
+        self._met(peer, meeting)
         return meeting
 
     async def answer(self, peer: KmeId, path: str, body: bytes) -> bytes:
@@ -199,6 +199,53 @@ class PeerDesk:
             return Verdict.GONE
 
 
+class PeerTransport(Protocol):
+    """Brings one request to one peer and its answer back."""
+
+    async def request(self, path: str, body: bytes) -> bytes:
+        """Return the answer's body. RequestRefused for any other than 200; OSError, TimeoutError if none."""
+
+    async def close(self) -> None:
+        """Close connections; the next request opens others."""
+
+
+class HttpsTransport:
+    """HTTPS with both certificates; ``tls`` is asked for the rules at every new connection."""
+
+    def __init__(self, endpoint: PeerEndpoint, tls: Callable[[], ssl.SSLContext]) -> None:
+        self._endpoint, self._tls = endpoint, tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request(self, path: str, body: bytes) -> bytes:
+        """Send a request and read the answer."""
+        session = self._session
+        if session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls(), limit=8)
+            session = self._session = aiohttp.ClientSession(
+                connector=connector, timeout=aiohttp.ClientTimeout(total=REQUEST_S_MAX, connect=5.0)
+            )
+        url = self._endpoint.url.rstrip("/") + path
+        headers = {"Content-Type": MEDIA_TYPE}
+        # The certificate must name the KME itself, whatever host it runs on.
+        named = self._endpoint.kme_id
+        try:
+            async with session.post(url, data=body, headers=headers, server_hostname=named) as answer:
+                if (answer.content_length or 0) > TURN_BYTES_MAX:
+                    raise PeerMisbehaved(f"{named} sends {answer.content_length} bytes")
+                content = await answer.read()
+        except aiohttp.ClientError as error:
+            raise ConnectionError(_reason(error)) from None
+        if answer.status != 200:
+            raise RequestRefused(answer.status, _message(content))
+        return content
+
+    async def close(self) -> None:
+        """Close the connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
 class PeerLine:
     """Carries this KME's outbox to one peer, until cancelled."""
 
@@ -209,16 +256,16 @@ class PeerLine:
         endpoint: PeerEndpoint,
         store: KeyStore,
         rules: PeerRules,
-        tls: Callable[[], ssl.SSLContext],
+        transport: PeerTransport,
         happened: Callable[[KmeId, Event], Awaitable[None]],
-        standing: Callable[[KmeId, str | None], None],
+        standing: Callable[[KmeId, str | None, bool], None],
     ) -> None:
         self.epoch: str | None = None
         self.trouble: str | None = "not met yet"
         self._desk, self._kme, self._endpoint, self._store, self._rules = desk, kme, endpoint, store, rules
-        self._tls, self._happened, self._standing = tls, happened, standing
+        self._transport, self._happened, self._standing = transport, happened, standing
         self._wake = asyncio.Event()
-        self._session: aiohttp.ClientSession | None = None
+        self._old_stores = 0
 
     def wake(self) -> None:
         """There is something in the outbox."""
@@ -231,29 +278,33 @@ class PeerLine:
             while True:
                 try:
                     await self._say_hello()
-                    self.trouble = None
-                    self._standing(self._endpoint.kme_id, None)
+                    self.trouble, self._old_stores = None, 0
+                    self._standing(self._endpoint.kme_id, None, False)
                     wait_s = RETRY_S_MIN
                     await self._send_while_met()
+                except RolledBackStore as error:
+                    # Once may be a hello of the peer's last life that was long on its way; twice is not.
+                    self._old_stores += 1
+                    self._trouble(str(error), rolled_back=self._old_stores > 1)
                 except RequestRefused as refused:
                     self._trouble(f"refused: {refused.message}")
-                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                except (OSError, TimeoutError) as error:
                     self._trouble(f"cannot be reached ({_reason(error)})")
                 except OpenQCIError as error:
                     self._trouble(str(error))
-                await self._close_session()
+                await self._transport.close()
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_S_MAX)
         finally:
-            await self._close_session()
+            await self._transport.close()
 
-    def _trouble(self, reason: str) -> None:
+    def _trouble(self, reason: str, *, rolled_back: bool = False) -> None:
         self.epoch, self.trouble = None, reason
-        self._standing(self._endpoint.kme_id, reason)
+        self._standing(self._endpoint.kme_id, reason, rolled_back)
 
     async def _say_hello(self) -> None:
         peer = self._endpoint.kme_id
-        answer = await self._request(HELLO_PATH, msgspec.msgpack.encode(self._desk.hello(peer)))
+        answer = await self._transport.request(HELLO_PATH, msgspec.msgpack.encode(self._desk.hello(peer)))
         try:
             hello = msgspec.msgpack.decode(answer, type=PeerHello)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -284,7 +335,7 @@ class PeerLine:
         turn = await self._store.run(lambda tx: outbox.next_turn(KmeView(tx, self._kme), peer, lane))
         if turn is None or epoch is None:
             return False
-        body = await self._request(TURN_PATH, msgspec.msgpack.encode(PeerTurn(epoch, turn)))
+        body = await self._transport.request(TURN_PATH, msgspec.msgpack.encode(PeerTurn(epoch, turn)))
         try:
             answers = msgspec.msgpack.decode(body, type=outbox.Answers)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -297,30 +348,6 @@ class PeerLine:
         for event in events:
             await self._happened(peer, event)
         return bool(answers.answers)
-
-    async def _request(self, path: str, body: bytes) -> bytes:
-        session = self._session
-        if session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls(), limit=8)
-            session = self._session = aiohttp.ClientSession(
-                connector=connector, timeout=aiohttp.ClientTimeout(total=REQUEST_S_MAX, connect=5.0)
-            )
-        url = self._endpoint.url.rstrip("/") + path
-        headers = {"Content-Type": MEDIA_TYPE}
-        # The certificate must name the KME itself, whatever host it runs on.
-        named = self._endpoint.kme_id
-        async with session.post(url, data=body, headers=headers, server_hostname=named) as answer:
-            if (answer.content_length or 0) > TURN_BYTES_MAX:
-                raise PeerMisbehaved(f"{self._endpoint.kme_id} sends {answer.content_length} bytes")
-            content = await answer.read()
-            if answer.status != 200:
-                raise RequestRefused(answer.status, _message(content))
-            return content
-
-    async def _close_session(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
 
 def _message(content: bytes) -> str:

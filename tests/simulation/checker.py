@@ -1,0 +1,213 @@
+"""What must be true of a run, whatever went wrong in it (invariants I1 to I5).
+
+The book is kept outside the KMEs, from what applications were told. I1: no key is given twice, neither to two
+masters nor twice to a slave, and no two keys share a word. I2: both parties of a key ID get the same bytes.
+I3: what a master was given each slave can fetch, once, after any faults. I4: when faults have ended, nothing
+that was begun is left half done at either end. I5: what was spent at both ends is in no store.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery import agreement, pair_stock
+from openqci.delivery.pair_stock import KeyBatch
+from openqci.keystore import deposits, outbox
+from openqci.keystore.memory import MemoryTransaction
+from openqci.keystore.ports import KmeView
+from tests.simulation.loop import Disk
+
+WORD = 8
+FAULTS_MAX = 20
+SWEPT_S = 15.0
+"""A batch is destroyed so soon after its time, by any clock."""
+
+
+@dataclass
+class Promise:
+    """One key that a master has."""
+
+    master: SaeId
+    slaves: tuple[SaeId, ...]
+    key: bytes
+    at_s: float
+    fetched: set[SaeId] = field(default_factory=set)
+
+
+@dataclass
+class Book:
+    """What applications were told."""
+
+    promises: dict[str, Promise] = field(default_factory=dict)
+    doubts: set[tuple[SaeId, str]] = field(default_factory=set)
+    words: dict[bytes, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    agreed: set[int] = field(default_factory=set)
+    """Tags of the batches that came into a master's stock."""
+
+    replaced: set[SaeId] = field(default_factory=set)
+    """Applications whose KME was zeroised and made anew: what was held there may be lost."""
+
+    promise_s: float = float("inf")
+    """How long after a master got a key its slaves can fetch it at least, by any clock."""
+
+    def fault(self, text: str) -> None:
+        if len(self.faults) < FAULTS_MAX:
+            self.faults.append(text)
+
+    def slaves_of(self, key_id: str) -> tuple[SaeId, ...]:
+        return self.promises[key_id].slaves
+
+    def master_got(
+        self, master: SaeId, slaves: tuple[SaeId, ...], keys: list[tuple[str, bytes]], at_s: float
+    ) -> None:
+        for key_id, key in keys:
+            if key_id in self.promises:
+                self.fault(f"I1: {key_id} was given to a master twice")
+            for at in range(0, len(key), WORD):
+                word = key[at : at + WORD]
+                if word in self.words:
+                    self.fault(f"I1: {key_id} shares key with {self.words[word]}")
+                self.words[word] = key_id
+            self.promises[key_id] = Promise(master, slaves, key, at_s)
+
+    def slave_got(self, slave: SaeId, keys: list[tuple[str, bytes]], stranger: bool) -> None:
+        for key_id, key in keys:
+            promise = self.promises[key_id]
+            if stranger or slave not in promise.slaves:
+                self.fault(f"014-32: {slave} got {key_id}, which is not its own")
+            if slave in promise.fetched:
+                self.fault(f"I1: {key_id} was given to {slave} twice")
+            if key != promise.key:
+                self.fault(f"I2: {key_id} differs between {promise.master} and {slave}")
+            promise.fetched.add(slave)
+
+    def slave_refused(self, slave: SaeId, key_ids: list[str], status: int, now_s: float) -> None:
+        """A refusal is right only if one of the keys was handed out before, perhaps in a lost answer."""
+        for key_id in key_ids:
+            promise = self.promises[key_id]
+            if slave in promise.fetched or (slave, key_id) in self.doubts or self._over(promise, now_s):
+                return
+            if {slave, promise.master} & self.replaced:
+                return
+        self.fault(f"I3: {slave} cannot fetch {key_ids[0]}, which its master has ({status})")
+
+    def doubt(self, slave: SaeId, key_ids: list[str]) -> None:
+        """An answer was lost: whether the slave's copy is gone nobody knows."""
+        self.doubts.update((slave, key_id) for key_id in key_ids)
+
+    def _over(self, promise: Promise, now_s: float) -> bool:
+        return now_s - promise.at_s > self.promise_s
+
+    def uncollected(self, now_s: float) -> list[tuple[SaeId, SaeId, list[str]]]:
+        """Return the keys that a slave can fetch yet: not fetched, not lost in an answer, not expired."""
+        found: dict[tuple[SaeId, SaeId], list[str]] = defaultdict(list)
+        for key_id, promise in self.promises.items():
+            if self._over(promise, now_s):
+                continue
+            for slave in promise.slaves:
+                lost = {slave, promise.master} & self.replaced
+                if slave not in promise.fetched and (slave, key_id) not in self.doubts and not lost:
+                    found[promise.master, slave].append(key_id)
+        return [(master, slave, key_ids) for (master, slave), key_ids in found.items()]
+
+    def busy(self, disk: Disk, kme: KmeId) -> bool:
+        """Tell whether a KME still has something under way with others."""
+        view = KmeView(MemoryTransaction(disk.rows, disk.sealer), kme)
+        return (
+            any(True for _ in view.records(outbox.OUT_KIND))
+            or bool(agreement.open_offers(view))
+            or any(True for _ in view.records(deposits.KEPT_KIND))
+        )
+
+    def audit(
+        self, disks: Mapping[KmeId, Disk], homes: Mapping[SaeId, KmeId], now_s: float, start_s: float
+    ) -> None:
+        """Open all stores at the end."""
+        views = {kme: KmeView(MemoryTransaction(disk.rows, disk.sealer), kme) for kme, disk in disks.items()}
+        for master, slave, key_ids in self.uncollected(now_s):
+            self.fault(f"I3: {len(key_ids)} keys of {master} could not be fetched by {slave}")
+        self._nothing_over_is_left(views, start_s + now_s)
+        self._both_ends(views, disks, homes)
+        self._link_key(views)
+        self._nothing_spent_is_left(views)
+
+    def _nothing_over_is_left(self, views: Mapping[KmeId, KmeView], wall_s: float) -> None:
+        for kme, view in views.items():
+            for _, body in list(view.records(pair_stock.BATCH_KIND)):
+                batch = msgspec.json.decode(body, type=KeyBatch)
+                if batch.batch_tag not in self.agreed:
+                    self.fault(f"I4: {kme} still holds batch {batch.batch_tag:010x}, which was given up")
+                if batch.expires_s and batch.expires_s + SWEPT_S < wall_s:
+                    self.fault(
+                        f"I4: {kme} still holds a batch that expired {wall_s - batch.expires_s:.0f} s ago"
+                    )
+
+    def _both_ends(
+        self, views: Mapping[KmeId, KmeView], disks: Mapping[KmeId, Disk], homes: Mapping[SaeId, KmeId]
+    ) -> None:
+        for kme, view in views.items():
+            for _, body in list(view.records(pair_stock.BATCH_KIND)):
+                batch = msgspec.json.decode(body, type=KeyBatch)
+                if batch.role != "master":
+                    continue
+                for slave in (batch.slave_sae, *batch.additional_slaves):
+                    copies = pair_stock.slave_copies(views[homes[slave]], batch.batch_tag)
+                    copy = next((each for each in copies if each.slave_sae == slave), None)
+                    if copy is None:
+                        self.fault(f"I3: {slave} has no copy of a batch that {batch.master_sae} can spend")
+                        continue
+                    mine, theirs = contents(view, batch), contents(views[homes[slave]], copy)
+                    disks[kme].rows.undo(0)
+                    disks[homes[slave]].rows.undo(0)
+                    if any(offset not in theirs or theirs[offset] != byte for offset, byte in mine.items()):
+                        self.fault(
+                            f"I2: batch {batch.batch_tag:010x} differs between {kme} and {homes[slave]}"
+                        )
+
+    def _link_key(self, views: Mapping[KmeId, KmeView]) -> None:
+        """Both ends of a link hold the same link key at the same offsets."""
+        held: dict[str, dict[KmeId, list[tuple[int, int]]]] = defaultdict(dict)
+        for kme, view in views.items():
+            for stream, stock in list(view.streams("link/")):
+                if stock:
+                    held[stream][kme] = view.ranges(stream)
+            orphans = [
+                stream
+                for stream, stock in list(view.streams(""))
+                if stock and not stream.startswith(("link/", "pair/"))
+            ]
+            if orphans:
+                self.fault(f"I4: {kme} still holds {orphans[:3]}")
+        for stream, ends in held.items():
+            if len(ends) != 2 or len({tuple(ranges) for ranges in ends.values()}) != 1:
+                self.fault(f"I4: the ends of {stream} hold different ranges: {ends}")
+
+    def _nothing_spent_is_left(self, views: Mapping[KmeId, KmeView]) -> None:
+        spent = {
+            word
+            for word, key_id in self.words.items()
+            if set(self.promises[key_id].slaves) <= self.promises[key_id].fetched
+        }
+        for kme, view in views.items():
+            for stream, stock in list(view.streams("")):
+                if not stock:
+                    continue
+                for offset, length in view.ranges(stream):
+                    key = bytes(view.take(stream, offset, length).reveal())
+                    for at in range(0, len(key) - WORD + 1, WORD):
+                        if key[at : at + WORD] in spent:
+                            self.fault(f"I5: {kme} still holds spent key in {stream}")
+                            return
+
+
+def contents(view: KmeView, batch: KeyBatch) -> dict[int, int]:
+    """Return the bytes of a batch by offset; the caller undoes the taking."""
+    found: dict[int, int] = {}
+    for offset, length in view.ranges(batch.stream):
+        with view.take(batch.stream, offset, length) as key:
+            found.update(zip(range(offset, offset + length), bytes(key.reveal()), strict=True))
+    return found

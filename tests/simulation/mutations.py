@@ -1,0 +1,177 @@
+"""Safety rules switched off one at a time: the checker must find each, or it proves nothing.
+
+Each mutation is a context in which one rule of the product is broken.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from openqci.delivery import agreement, pair_stock, peers
+from openqci.keystore import deposits, outbox
+from openqci.keystore.deposits import Verdict
+from tests.simulation.loop import CrashingStore
+
+Mutation = Callable[[], AbstractContextManager[Any]]
+
+
+@contextmanager
+def messages_act_twice() -> Iterator[None]:
+    """The inbox does not remember what it has acted on."""
+
+    def receive(view: Any, peer: Any, turn: Any, handle: Any, upto: Any = None) -> outbox.Answers:
+        answers = []
+        for message in turn.messages:
+            if upto is not None and message.number >= upto:
+                break
+            try:
+                answers.append((message.number, handle(view, peer, message)))
+            except outbox.NotYet:
+                break
+        return outbox.Answers(turn.lane, tuple(answers))
+
+    with patch.object(outbox, "receive", receive):
+        yield
+
+
+@contextmanager
+def different_key_counts() -> Iterator[None]:
+    """A deposit's one-time MAC is not looked at."""
+    with patch.object(deposits, "equal", lambda one, other: True):
+        yield
+
+
+@contextmanager
+def stock_before_confirmation() -> Iterator[None]:
+    """The master may spend a batch before its slaves have it."""
+    real = agreement._put_aside
+
+    def put_aside(view: Any, order: Any, collect_s: float, ranges: Any) -> None:
+        real(view, order, collect_s, ranges)
+        body = view.record(agreement.OFFER_KIND, agreement._tag_text(order.batch_tag))
+        agreement._complete(view, agreement.msgspec.msgpack.decode(body, type=agreement.OpenOffer))
+
+    with patch.object(agreement, "_put_aside", put_aside):
+        yield
+
+
+@contextmanager
+def spent_key_stays() -> Iterator[None]:
+    """A slave's key is handed out and not erased."""
+
+    def read(view: Any, batch: Any, offset_bytes: int, length_bytes: int) -> Any:
+        key = view.take(batch.stream, offset_bytes, length_bytes)
+        if offset_bytes:
+            return key
+        row = view._transaction._rows.stream(view.kme, batch.stream)
+        view._transaction._add(
+            view.kme, batch.stream, row.number, offset_bytes, memoryview(bytes(key.reveal()))
+        )
+        view._transaction._rows.put_stream(view.kme, batch.stream, row.end, row.stock + length_bytes)
+        return key
+
+    from openqci.delivery import etsi014
+
+    with patch.object(etsi014, "take_range", read):
+        yield
+
+
+@contextmanager
+def answers_before_they_are_durable() -> Iterator[None]:
+    """The store answers, and commits later or never."""
+    with patch.object(CrashingStore, "answers_early", True):
+        yield
+
+
+@contextmanager
+def voids_are_ignored() -> Iterator[None]:
+    """A slave's KME does not destroy its copy of a batch that was given up."""
+    with patch.object(agreement, "void", lambda view, sender, message: agreement.VOIDED):
+        yield
+
+
+@contextmanager
+def refused_deposits_are_kept() -> Iterator[None]:
+    """The leader takes a deposit for link key whatever the other end says."""
+    real = deposits.settle
+
+    def settle(view: Any, message: Any, answer: bytes) -> Any:
+        return real(view, message, Verdict.ACCEPTED.value.encode())
+
+    with patch.object(deposits, "settle", settle):
+        yield
+
+
+@contextmanager
+def early_frames_are_refused() -> Iterator[None]:
+    """A frame for key whose acceptance is still on its way is refused: a defect that the simulation found."""
+    with patch.object(agreement, "under_way", lambda view, link: False):
+        yield
+
+
+@contextmanager
+def any_slave_may_fetch() -> Iterator[None]:
+    """Who knows a key ID gets the key."""
+    from openqci.delivery import etsi014
+
+    with (
+        patch.object(etsi014._NamedKey, "is_for", lambda self, sae: self.batch.role == "slave"),
+        patch.object(etsi014._NamedKey, "is_copy_of", lambda self, sae: self.batch.role == "slave"),
+    ):
+        yield
+
+
+@contextmanager
+def one_end_spends_anything() -> Iterator[None]:
+    """Both ends of a link begin to spend the same stream."""
+    real = deposits.link_key_stream
+
+    def shared(link: Any, initiator: Any) -> Any:
+        return real(link, "both")
+
+    with (
+        patch.object(deposits, "link_key_stream", shared),
+        patch.object(agreement, "link_key_stream", shared),
+    ):
+        yield
+
+
+@contextmanager
+def epochs_are_not_begun() -> Iterator[None]:
+    """Key that was held in common with a store that is gone stays."""
+    with patch.object(peers, "start_over", lambda view, peer, epoch, own_links: 0):
+        yield
+
+
+@contextmanager
+def expiry_at_once() -> Iterator[None]:
+    """Slaves' copies are destroyed before their time."""
+    real = pair_stock.store_batch
+
+    def store(view: Any, batch: Any, key: Any) -> None:
+        if batch.role == "slave":
+            batch = agreement.msgspec.structs.replace(batch, expires_s=batch.created_s + 5.0)
+        real(view, batch, key)
+
+    with patch.object(agreement, "store_batch", store):
+        yield
+
+
+MUTATIONS: dict[str, Mutation] = {
+    each.__name__: each
+    for each in (
+        messages_act_twice,
+        different_key_counts,
+        stock_before_confirmation,
+        spent_key_stays,
+        answers_before_they_are_durable,
+        voids_are_ignored,
+        refused_deposits_are_kept,
+        early_frames_are_refused,
+        any_slave_may_fetch,
+        one_end_spends_anything,
+        epochs_are_not_begun,
+        expiry_at_once,
+    )
+}

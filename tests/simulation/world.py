@@ -1,0 +1,553 @@
+"""Many KMEs of the real code, their network, modules and applications, in one seeded run.
+
+Each KME is the real :class:`~openqci.services.kme_node.KmeNode` with the real delivery service and rules;
+simulated are what is around it: disk, clock, network, QKD modules, and the applications that ask.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from openqci.core.errors import IntegrityError, KeyUnavailable, OpenQCIError, RequestRefused
+from openqci.core.identifiers import KmeId, SaeId
+from openqci.core.keys import SecretBytes
+from openqci.delivery import agreement
+from openqci.delivery.directory import PeerIdentity
+from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
+from openqci.delivery.pair_stock import KeyBatch
+from openqci.keystore.ports import KmeView
+from openqci.keystore.supply import SourceReport, SuppliedKey
+from openqci.services.kme import KmeService
+from openqci.services.kme_app import enter_applications, opened_for_running
+from openqci.services.kme_config import LoadedConfig, checked_config
+from openqci.services.kme_node import KmeNode
+from openqci.services.peer_line import PeerEndpoint
+from tests.simulation.checker import Book
+from tests.simulation.loop import (
+    NONE,
+    START_S,
+    CrashingStore,
+    Disk,
+    DiskFault,
+    Faults,
+    JumpingLoop,
+    simulated_world,
+    skew_s,
+)
+
+KEY_BYTES = 1024
+REQUEST_S_MAX = 8.0
+SKEW_S_MAX = 2.0
+REPORT = SourceReport("simulated", "simulated", 1e-10, True)
+REST_S_MAX = 120.0
+NUMBERS = (1, 1, 1, 2, 8, 30, 100)
+
+
+class Network:
+    """Carries requests between KMEs: late, lost, doubled, or not at all while two are parted."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.parted: set[frozenset[KmeId]] = set()
+
+    async def request(self, sender: KmeId, receiver: KmeId, path: str, body: bytes) -> bytes:
+        """Deliver a request and bring its answer, or fail as a network does."""
+        chance, faults = self.world.chance, self.world.faults
+        await asyncio.sleep(chance.random() * faults.delay_s)
+        self._pass(sender, receiver)
+        if chance.random() < faults.doubled:
+            again = self.world.spawn(self._again(sender, receiver, path, body))
+            self.world.background.add(again)
+        answer = await self._answer(sender, receiver, path, body)
+        await asyncio.sleep(chance.random() * faults.delay_s)
+        self._pass(sender, receiver)
+        return answer
+
+    def _pass(self, sender: KmeId, receiver: KmeId) -> None:
+        if frozenset((sender, receiver)) in self.parted:
+            raise ConnectionError("no route")
+        if self.world.chance.random() < self.world.faults.lost:
+            raise TimeoutError("no answer")
+
+    async def _answer(self, sender: KmeId, receiver: KmeId, path: str, body: bytes) -> bytes:
+        target = self.world.kmes[receiver]
+        life = target.life
+        if life is None:
+            raise ConnectionError("connection refused")
+        return await life.guarded(life.node.desk.answer(sender, path, body))
+
+    async def _again(self, sender: KmeId, receiver: KmeId, path: str, body: bytes) -> None:
+        await asyncio.sleep(self.world.chance.random() * 4 * self.world.faults.delay_s)
+        try:
+            await self._answer(sender, receiver, path, body)
+        except (OSError, OpenQCIError):
+            return
+
+
+class LineTransport:
+    """One KME's way to a peer over the simulated network."""
+
+    def __init__(self, network: Network, sender: KmeId, receiver: KmeId) -> None:
+        self.network, self.sender, self.receiver = network, sender, receiver
+
+    async def request(self, path: str, body: bytes) -> bytes:
+        async with asyncio.timeout(REQUEST_S_MAX):
+            return await self.network.request(self.sender, self.receiver, path, body)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Modules:
+    """A pair of QKD modules: what one end drew, the other end draws by name."""
+
+    def __init__(self, world: "World", link: str) -> None:
+        self.world, self.link = world, link
+        self.waiting: dict[str, bytes] = {}
+        self.made = 0
+
+    def make(self, length_bytes_max: int) -> tuple[tuple[str, ...], bytes]:
+        names, whole = [], b""
+        for _ in range(max(1, min(length_bytes_max, 64 * KEY_BYTES) // KEY_BYTES)):
+            self.made += 1
+            name = f"{self.link}-{self.made}"
+            key = self.world.chance.randbytes(KEY_BYTES)
+            self.waiting[name] = key
+            names.append(name)
+            whole += key
+        self.world.counts["bytes made by modules"] += len(whole)
+        return tuple(names), whole
+
+
+class ModuleEnd:
+    """One end's module, as a source."""
+
+    def __init__(self, modules: Modules) -> None:
+        self.modules = modules
+
+    async def draw(self, length_bytes_max: int) -> SuppliedKey:
+        world = self.modules.world
+        await asyncio.sleep(world.chance.random() * 0.05)
+        if world.chance.random() < world.faults.module_late:
+            raise KeyUnavailable("none now", wanted_bytes=1, available_bytes=0)
+        names, key = self.modules.make(length_bytes_max)
+        if world.chance.random() < world.faults.module_lost:
+            raise ConnectionError("the answer was lost")
+        return SuppliedKey(names, SecretBytes(key), REPORT)
+
+    async def draw_named(self, key_ids: Sequence[str], length_bytes: int) -> tuple[SecretBytes, SourceReport]:
+        world = self.modules.world
+        await asyncio.sleep(world.chance.random() * 0.05)
+        fate = world.chance.random()
+        if fate < world.faults.module_late:
+            raise KeyUnavailable("not here yet", wanted_bytes=length_bytes, available_bytes=0)
+        if any(name not in self.modules.waiting for name in key_ids) or fate > 1 - world.faults.module_gone:
+            raise IntegrityError("gone")
+        key = bytearray(b"".join(self.modules.waiting.pop(name) for name in key_ids))
+        if world.chance.random() < world.faults.module_differs:
+            key[world.chance.randrange(len(key))] ^= 1 << world.chance.randrange(8)
+            world.counts["deposits with different key"] += 1
+        if world.chance.random() < world.faults.module_lost:
+            raise ConnectionError("the answer was lost")
+        return SecretBytes(key), REPORT
+
+    async def describe(self) -> str:
+        return "simulated"
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Life:
+    """One life of a KME's process: from a start to a crash."""
+
+    def __init__(self, kme: "SimulatedKme") -> None:
+        world = kme.world
+        self.kme = kme
+        self.store = CrashingStore(kme.disk, world.chance, world.faults, self.crash)
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # in order: a replay depends on it
+        self.node: KmeNode
+        self.service: KmeService
+
+    async def begin(self) -> None:
+        kme, world = self.kme, self.kme.world
+        own = await self.store.run(opened_for_running)
+        await self.store.run(lambda tx: enter_applications(tx, kme.loaded))
+        sources = {link.id: ModuleEnd(world.modules[link.id]) for link in kme.loaded.config.link}
+
+        def transport(endpoint: PeerEndpoint) -> LineTransport:
+            return LineTransport(world.network, kme.kme_id, endpoint.kme_id)
+
+        self.node = KmeNode(kme.loaded, own, self.store, sources, transport)  # type: ignore[arg-type]
+        self.service = KmeService(
+            self.store,  # type: ignore[arg-type]
+            on_demand=self.node.demand,
+            wait_s=1.0,
+            profile=Profile(additional_slaves_max=4),
+        )
+
+        def arrived(batch: KeyBatch) -> None:
+            self.service.stock_arrived(batch.master_sae, batch.slave_sae, batch.additional_slaves)
+
+        self.node.stock_arrived = arrived
+        self.node.trouble = lambda code, subject, reason: world.alarm(kme.kme_id, code, reason)
+
+    def crash(self) -> None:
+        """Die: nothing of this life is durable from here on."""
+        if self.store.dead:
+            return
+        self.store.dead = True
+        self.kme.world.counts["crashes"] += 1
+        if self.kme.life is self:
+            self.kme.life = None
+        current = asyncio.current_task()
+        for task in list(self.tasks):
+            if task is not current:
+                task.cancel()
+
+    async def guarded(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do what somebody else asked of this life; a crash cuts the connection."""
+        task = self.kme.spawn(work)
+        self.tasks[task] = None
+        task.add_done_callback(lambda done: self.tasks.pop(done, None))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self.store.dead:
+                raise ConnectionError("connection reset by peer") from None
+            raise
+
+
+class SimulatedKme:
+    """A machine that runs a KME: its disk and clock outlive the process."""
+
+    def __init__(self, world: "World", loaded: LoadedConfig) -> None:
+        self.world, self.loaded, self.kme_id = world, loaded, loaded.kme_id
+        self.disk = Disk()
+        self.skew_s = world.chance.uniform(-SKEW_S_MAX, SKEW_S_MAX)
+        self.life: Life | None = None
+        self.down_s = 0.5
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run something on this machine, by its clock."""
+        before = skew_s.set(self.skew_s)
+        try:
+            return asyncio.get_running_loop().create_task(work)
+        finally:
+            skew_s.reset(before)
+
+    async def run(self) -> None:
+        """Start, and start again after every crash."""
+        while not self.world.over:
+            life = Life(self)
+            try:
+                await self.spawn(life.begin())
+                self.life = life
+                running = self.spawn(life.node.run())
+                life.tasks[running] = None
+                await asyncio.gather(running, return_exceptions=True)
+                if not running.cancelled() and running.exception() is not None and not life.store.dead:
+                    self.world.book.fault(f"{self.kme_id} stopped by itself: {running.exception()!r}")
+                    return
+            except (asyncio.CancelledError, DiskFault):
+                life.crash()
+                if self.world.over:
+                    return
+            await asyncio.sleep(self.world.chance.random() * self.down_s)
+
+
+class World:
+    """Everything of one run. ``book`` knows what was promised to whom."""
+
+    def __init__(self, seed: int, kmes: int, faults: Faults) -> None:
+        self.seed, self.faults = seed, faults
+        self.chance = random.Random(seed)
+        self.loop = JumpingLoop()
+        self.book = Book()
+        self.counts: Counter[str] = Counter()
+        self.background: set[asyncio.Task[Any]] = set()
+        self.over = False
+        self.network = Network(self)
+        names = [KmeId(f"kme-{number}") for number in range(kmes)]
+        # Some worlds have keys that do not keep for long: they expire while they are agreed on, or in stock.
+        self.ttl_s = self.chance.choice((100_000.0, 100_000.0, 40.0))
+        self.book.promise_s = min(300.0, self.ttl_s / 2) - 2 * SKEW_S_MAX - 1.0
+        self.saes = {
+            SaeId(f"app-{number}-{which}"): names[number] for number in range(kmes) for which in "xy"
+        }
+        self.links = self._links(names)
+        self.modules = {link: Modules(self, link) for link in self.links}
+        self.kmes = {name: SimulatedKme(self, self._config(name)) for name in names}
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        return self.loop.create_task(work)
+
+    def alarm(self, kme: KmeId, code: str, reason: str | None) -> None:
+        if reason is not None and code in ("forged", "rolled back"):
+            self.book.fault(f"{kme} raises {code}: {reason}")
+
+    def run(self, seconds: float, requests_max: int | None = None) -> Book:
+        """Run for so long by the simulated clock, then let faults end and look whether all comes to rest."""
+        with simulated_world(self.loop, self.chance), self._agreed_batches_noted():
+            try:
+                self.loop.run_until_complete(self._run(seconds))
+            finally:
+                for task in asyncio.all_tasks(self.loop):
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.sleep(0))
+                self.loop.close()
+        return self.book
+
+    async def _run(self, seconds: float) -> None:
+        machines = [self.spawn(kme.run()) for kme in self.kmes.values()]
+        applications = [
+            self.spawn(self._application(master, slaves))
+            for master, slaves in self._groups()
+            for _ in range(2)
+        ]
+        chaos = self.spawn(self._chaos())
+        await asyncio.sleep(seconds)
+        chaos.cancel()
+        for task in applications:
+            task.cancel()
+        await asyncio.gather(*applications, chaos, return_exceptions=True)
+        self._heal()
+        await self._come_to_rest()
+        await self._collect_all()
+        self.over = True
+        for kme in self.kmes.values():
+            if kme.life is not None:
+                kme.life.crash()
+        for task in machines:
+            task.cancel()
+        await asyncio.gather(*machines, return_exceptions=True)
+        self.counts["simulated seconds"] += int(self.loop.time())
+        disks = {name: kme.disk for name, kme in self.kmes.items()}
+        self.book.audit(disks, self.saes, self.loop.time(), START_S)
+
+    @contextmanager
+    def _agreed_batches_noted(self) -> Iterator[None]:
+        """Have the book know which batches ever came into a master's stock."""
+        real = agreement._complete
+
+        def complete(view: KmeView, open_offer: agreement.OpenOffer) -> KeyBatch:
+            self.book.agreed.add(open_offer.order.batch_tag)
+            return real(view, open_offer)
+
+        with patch.object(agreement, "_complete", complete):
+            yield
+
+    # Faults
+
+    async def _chaos(self) -> None:
+        """Part and join pairs of KMEs, and kill processes, at random moments."""
+        names = list(self.kmes)
+        while True:
+            await asyncio.sleep(self.chance.uniform(0.1, 4.0))
+            if self.faults.crash and self.chance.random() < 0.4:
+                life = self.kmes[self.chance.choice(names)].life
+                if life is not None:
+                    life.crash()
+            if self.chance.random() < self.faults.replaced:
+                self._replace(self.kmes[self.chance.choice(names)])
+            if self.faults.lost and self.chance.random() < 0.3:
+                pair = frozenset(self.chance.sample(names, 2))
+                self.network.parted.symmetric_difference_update({pair})
+                self.counts["partitions begun or ended"] += 1
+
+    def _replace(self, kme: SimulatedKme) -> None:
+        """Zeroise a KME and make it anew: its keys are lost, for good and on purpose."""
+        if kme.life is not None:
+            kme.life.crash()
+        kme.disk = Disk()
+        self.counts["stores replaced"] += 1
+        self.book.replaced.update(sae for sae, home in self.saes.items() if home == kme.kme_id)
+
+    def _heal(self) -> None:
+        self.network.parted.clear()
+        healed = NONE
+        for name, value in vars(healed).items():
+            setattr(self.faults, name, value)
+
+    async def _come_to_rest(self) -> None:
+        """Without faults every outbox empties, every batch is agreed or void, every pair fills."""
+        deadline_s = self.loop.time() + REST_S_MAX
+        while self.loop.time() < deadline_s:
+            await asyncio.sleep(1.0)
+            busy = [kme.kme_id for kme in self.kmes.values() if self.book.busy(kme.disk, kme.kme_id)]
+            alive = all(kme.life is not None for kme in self.kmes.values())
+            if alive and not busy:
+                await asyncio.sleep(12)  # every KME has swept what has expired
+                return
+        self.book.fault(
+            f"not at rest {REST_S_MAX:.0f} s after the last fault: {busy or 'a KME does not start'}"
+        )
+
+    # Applications
+
+    async def _application(self, master: SaeId, slaves: tuple[SaeId, ...]) -> None:
+        """Ask for keys and have the slaves fetch them, as applications do, for ever."""
+        home = self.saes[master]
+        while True:
+            await asyncio.sleep(self.chance.random() * 0.1)
+            request = KeyRequest(
+                self.chance.choice(NUMBERS), self.chance.choice((256, 256, 128, 512)), False, slaves[1:]
+            )
+            got = await self._ask(home, partial(_get_key, home, master, slaves[0], request))
+            if got is None:
+                continue
+            self.book.master_got(master, slaves, got, self.loop.time())
+            self.counts["keys to masters"] += len(got)
+            if self.chance.random() < 0.1:
+                continue  # nobody collects, until the end
+            for slave in slaves:
+                await self._collect(master, slave, [key_id for key_id, _ in got])
+
+    async def _collect(self, master: SaeId, slave: SaeId, key_ids: list[str], tries: int = 4) -> None:
+        """Fetch keys at a slave, again while there is no answer; sometimes once more, which must fail."""
+        for _ in range(tries):
+            got = await self._fetch(master, slave, key_ids)
+            if got is not None:
+                break
+        if self.chance.random() < 0.05:
+            await self._fetch(master, slave, key_ids)
+        if self.chance.random() < 0.02:
+            other = self.chance.choice(list(self.saes))
+            if other not in (slave, *self.book.slaves_of(key_ids[0])):
+                await self._fetch(master, other, key_ids, stranger=True)
+
+    async def _fetch(
+        self, master: SaeId, slave: SaeId, key_ids: list[str], stranger: bool = False
+    ) -> list[tuple[str, bytes]] | None:
+        """Ask once; tell the book what came of it."""
+        request = KeyIdsRequest(tuple(key_ids))  # type: ignore[arg-type]
+        home = self.saes[slave]
+
+        def ask(life: Life) -> Any:
+            return life.service.get_key_with_key_ids(home, _identity(slave), master, request)
+
+        try:
+            got = await self._ask(home, ask, lost=lambda: self.book.doubt(slave, key_ids))
+        except RequestRefused as refused:
+            if not stranger:
+                self.book.slave_refused(slave, key_ids, refused.status, self.loop.time())
+            return []
+        if got is not None:
+            self.book.slave_got(slave, got, stranger)
+            self.counts["keys to slaves"] += len(got)
+        return got
+
+    async def _ask(
+        self, home: KmeId, request: Callable[[Life], Any], lost: Callable[[], None] = lambda: None
+    ) -> list[tuple[str, bytes]] | None:
+        """Send an application's request to its KME; None if there is no answer that helps."""
+        life = self.kmes[home].life
+        if life is None:
+            return None
+        await asyncio.sleep(self.chance.random() * 0.01)
+        try:
+            delivery = await life.guarded(request(life))
+        except (OSError, DiskFault):
+            lost()
+            return None
+        except asyncio.CancelledError:
+            lost()  # the application itself ends while it waits
+            raise
+        except RequestRefused as refused:
+            if refused.status == 503:
+                self.counts["refused for want of key"] += 1
+                lost()
+                return None
+            raise
+        if self.chance.random() < self.faults.lost:
+            lost()  # the keys were handed out; the application never sees them
+            delivery.wipe()
+            return None
+        keys = [(each.key_id, bytes(each.key.reveal())) for each in delivery.keys]
+        delivery.wipe()
+        return keys
+
+    async def _collect_all(self) -> None:
+        """At the end everything that was acknowledged and not collected must be there for each slave."""
+        for master, slave, key_ids in self.book.uncollected(self.loop.time()):
+            for at in range(0, len(key_ids), 100):
+                await self._collect(master, slave, key_ids[at : at + 100])
+
+    # Making of the world
+
+    def _links(self, names: list[KmeId]) -> dict[str, tuple[KmeId, KmeId]]:
+        """Return a random connected network: a tree with some more links."""
+        links = {}
+        for number in range(1, len(names)):
+            ends = names[self.chance.randrange(number)], names[number]
+            links[f"link-{number}"] = ends
+        for number in range(len(names) // 2):
+            a, b = self.chance.sample(names, 2)
+            if (a, b) not in links.values() and (b, a) not in links.values():
+                links[f"more-{number}"] = (a, b)
+        return links
+
+    def _neighbours(self, name: KmeId) -> list[KmeId]:
+        return [b if a == name else a for a, b in self.links.values() if name in (a, b)]
+
+    def _groups(self) -> list[tuple[SaeId, tuple[SaeId, ...]]]:
+        """Return who asks for keys with whom: pairs over a link, and groups over several."""
+        groups: list[tuple[SaeId, tuple[SaeId, ...]]] = []
+        for master, home in self.saes.items():
+            near = [sae for sae, kme in self.saes.items() if kme in self._neighbours(home)]
+            groups.append((master, (self.chance.choice(near),)))
+            if len(near) > 1 and self.chance.random() < 0.5:
+                groups.append((master, tuple(self.chance.sample(near, min(len(near), 2)))))
+        return groups
+
+    def _config(self, name: KmeId) -> LoadedConfig:
+        links = [(link, ends) for link, ends in self.links.items() if name in ends]
+        document: dict[str, Any] = {
+            "version": 1,
+            "node": {"kme_id": name, "state_dir": "s", "mode": "laboratory"},
+            "tls": {"certificate": "c", "key": "k", "authority": "a"},
+            "listen": {"sae": "h:1", "peer": "h:2"},
+            "demand": {"low_keys": 200, "high_keys": 600, "ttl_s": self.ttl_s},
+            "sae": [{"id": sae} for sae, kme in self.saes.items() if kme == name],
+            "peer": [
+                {
+                    "kme_id": peer,
+                    "url": "https://h",
+                    "saes": [sae for sae, kme in self.saes.items() if kme == peer],
+                }
+                for peer in dict.fromkeys(self._neighbours(name))
+            ],
+            "link": [
+                {
+                    "id": link,
+                    "peer": b if name == a else a,
+                    "leads": name == a,
+                    "low_bytes": 48 * 1024,
+                    "high_bytes": 128 * 1024,
+                    "etsi014": {
+                        "url": "https://m",
+                        "peer_sae_id": "x",
+                        "certificate": "c",
+                        "key": "k",
+                        "authority": "a",
+                        "simulated": True,
+                    },
+                }
+                for link, (a, b) in links
+            ],
+        }
+        return checked_config(Path("kme.toml"), document)
+
+
+def _identity(sae: SaeId) -> PeerIdentity:
+    return PeerIdentity(sae, "")
+
+
+def _get_key(home: KmeId, master: SaeId, slave: SaeId, request: KeyRequest, life: Life) -> Any:
+    return life.service.get_key(home, _identity(master), slave, request)
