@@ -4,6 +4,7 @@ import base64
 import json
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -45,6 +46,14 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoSites]:
     config.write_text(
         config.read_text().replace("[listen]", 'revocation_lists = ["../pki/crl.pem"]\n\n[listen]')
     )
+    psk = folder / "psk"
+    psk.write_text("2a" * 32)
+    psk.chmod(0o600)
+    text = config.read_text().replace(
+        'id = "app-a"', 'id = "app-a"\npsk_identity = "router"\npsk_file = "../psk"', 1
+    )
+    listen = f'[listen]\nskip = "127.0.0.1:{sites.base + 3}"\nskip_psk = "127.0.0.1:{sites.base + 4}"'
+    config.write_text(text.replace("[listen]", listen, 1))
     processes = [sites.modules, *sites.kmes.values()]
     try:
         for process in processes:
@@ -159,6 +168,28 @@ def test_multicast_gives_one_key_to_three(sites: TwoSites) -> None:
         path = f"/api/v1/keys/app-a/dec_keys?key_ID={keys[0]['key_ID']}"
         assert json.loads(ask(sites, sites.base + 10, slave, "GET", path)[1])["keys"] == keys
         assert ask(sites, sites.base + 10, slave, "GET", path)[0] == 400
+
+
+def test_an_encryptor_gets_keys_by_skip(sites: TwoSites) -> None:
+    deadline_s = time.monotonic() + 60
+    while True:
+        status, content = ask(sites, sites.base + 3, "app-a", "GET", "/key?remoteSystemID=app-b")
+        if status != 503 or time.monotonic() > deadline_s:
+            break
+    key = json.loads(content)
+    text = key["keyId"]
+    uuid = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    with closing(sites.client("b")) as slave:
+        assert slave.dec_keys("app-a", [uuid]).keys[0].hex() == key["key"]
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sites.base + 4}", "-psk", "2a" * 32]
+    done = subprocess.run(
+        [*command, "-psk_identity", "router", "-ign_eof"],
+        input="GET /capabilities HTTP/1.1\r\nHost: kp\r\nConnection: close\r\n\r\n",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert '"localSystemID":"app-a"' in done.stdout
 
 
 def test_a_missing_peer_is_an_alarm_and_stocks_serve_on(sites: TwoSites) -> None:

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from openqci.core.errors import invariant
+from openqci.delivery.directory import PeerIdentity
 from openqci.services.kme_server import (
     BACKLOG,
     HANDSHAKE_S_MAX,
@@ -26,6 +27,7 @@ from openqci.services.kme_server import (
     PeerProtocol,
     bind_all,
 )
+from openqci.services.pki import peer_identity
 
 
 class CertificateProtocol(PeerProtocol):
@@ -37,11 +39,21 @@ class CertificateProtocol(PeerProtocol):
 
 
 class HttpsListener:
-    """Serves ``application`` at one address."""
+    """Serves ``application`` at one address; ``protocol`` tells it who calls."""
 
-    def __init__(self, application: ASGIApp, host: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        application: ASGIApp,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        protocol: Callable[..., CertificateProtocol] = CertificateProtocol,
+        *,
+        identity: Callable[[bytes], PeerIdentity | None] = peer_identity,
+    ) -> None:
+        self._protocol = protocol
         self._application, self._host, self.port, self._context = application, host, port, context
-        self._state = ConnectionsState()
+        self._state = ConnectionsState(identity)
         self._state.default_headers = list(PROTECTED_HEADERS)
         self._bound: socket.socket | None = None
         self._server: Binding | None = None
@@ -94,7 +106,7 @@ class HttpsListener:
         )
         config.load()
         protocol = functools.partial(
-            CertificateProtocol, config=config, server_state=self._state, app_state={"peer": None}
+            self._protocol, config=config, server_state=self._state, app_state={"peer": None}
         )
         self._server = await asyncio.get_running_loop().create_server(
             protocol,

@@ -24,6 +24,7 @@ from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.crypto.sealing import KEK_BYTES
 from openqci.delivery.directory import SaeDirectory, SaeRecord
 from openqci.delivery.pair_stock import KeyBatch
+from openqci.delivery.skip import SkipRules
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.audit import AuditEvent, AuditLog
@@ -37,7 +38,9 @@ from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import HttpsTransport, OwnStore
 from openqci.services.pki import fingerprint, peer_identity, read_certificate
+from openqci.services.psk_tls import PskContext, read_psk
 from openqci.services.roles import Holder, Role
+from openqci.services.skip_server import PskProtocol, SkipService, skip_application
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.services.telemetry import Telemetry
 from openqci.services.watch import Watch
@@ -233,7 +236,9 @@ class KmeApp:
             files.server_context(),
         )
         self._to_stop.append(self.node.close)
-        for listener in (self.operator_listener, self.peer_listener, self.sae_server):
+        self._skip_listeners = self._make_skip()
+        listeners: list[HttpsListener | KMEServer] = [*self._skip_listeners, self.operator_listener]
+        for listener in [*listeners, self.peer_listener, self.sae_server]:
             self._to_stop.append(listener.stop)
             await listener.start()
         self.audit.record(
@@ -246,6 +251,31 @@ class KmeApp:
             generation=self.own.generation,
         )
 
+    def _make_skip(self) -> list[HttpsListener]:
+        """Return the listeners of SKIP that the configuration asks for: with certificates, with keys."""
+        config = self.loaded.config
+        rules = SkipRules(tuple(config.skip.remote_systems))
+        service = SkipService(
+            self.loaded.kme_id, self.store, rules, on_demand=self.node.demand, observer=self.watch
+        )
+        application, listeners = skip_application(service), []
+        if config.listen.skip is not None:
+            address = host_and_port(config.listen.skip)
+            identity = partial(peer_identity, rule=config.etsi014.sae_id_from)
+            context = self._files.server_context()
+            listeners.append(HttpsListener(application, *address, context, identity=identity))
+        if config.listen.skip_psk is not None:
+            holders = {sae.psk_identity: sae for sae in config.sae if sae.psk_identity is not None}
+            psk = PskContext(
+                {name: read_psk(self.loaded.path(sae.psk_file or "")) for name, sae in holders.items()},
+                without_forward_secrecy=config.skip.without_forward_secrecy,
+            )
+            applications = {name: SaeId(sae.id) for name, sae in holders.items()}
+            protocol = partial(PskProtocol, psk=psk, applications=applications)
+            address = host_and_port(config.listen.skip_psk)
+            listeners.append(HttpsListener(application, *address, psk.context, protocol))
+        return listeners
+
     async def reload(self) -> None:
         """Read certificates and revocation lists again; on a fault go on with those in use."""
         try:
@@ -254,6 +284,8 @@ class KmeApp:
             await self.sae_server.reload(self._files.is_revoked)
             await self.peer_listener.reload(contexts[0], self._files.is_revoked)
             await self.operator_listener.reload(contexts[1], self._files.is_revoked)
+            if self.loaded.config.listen.skip is not None:
+                await self._skip_listeners[0].reload(self._files.server_context(), self._files.is_revoked)
         except ConfigurationError as error:
             self._trouble("certificates", self.loaded.kme_id, str(error))
         else:

@@ -68,6 +68,8 @@ class ListenSection(Section, frozen=True, kw_only=True):
     sae: Address
     peer: Address
     operator: Address = "127.0.0.1:9443"
+    skip: Address | None = None
+    skip_psk: Address | None = None
 
 
 class Etsi014Section(Section, frozen=True, kw_only=True):
@@ -93,12 +95,24 @@ class Etsi014Section(Section, frozen=True, kw_only=True):
         return Profile(**{name: members[name] for name in Profile.__struct_fields__})
 
 
+class SkipSection(Section, frozen=True, kw_only=True):
+    """``[skip]``: the key provider interface for encryptors.
+
+    ``without_forward_secrecy`` also offers the TLS suite 0x00A9, the only one of some routers.
+    """
+
+    remote_systems: list[str] = []
+    without_forward_secrecy: bool = False
+
+
 class SaeSection(Section, frozen=True, kw_only=True):
     """``[[sae]]``: an application that is served here. ``certificate_sha256`` pins its certificate."""
 
     id: SaeText
     certificate_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
     priority: Annotated[int, Meta(ge=0, le=7)] = 3
+    psk_identity: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    psk_file: PathText | None = None
 
 
 class PeerSection(Section, frozen=True, kw_only=True):
@@ -173,6 +187,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     listen: ListenSection
     demand: DemandSection = DemandSection()
     etsi014: Etsi014Section = Etsi014Section()
+    skip: SkipSection = SkipSection()
     sae: list[SaeSection] = []
     peer: list[PeerSection] = []
     link: list[LinkSection] = []
@@ -305,6 +320,10 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             parse_sae_id(sae.id)
         except ConfigurationError as error:
             fault(f"sae[{number}].id", str(error))
+        if (sae.psk_identity is None) != (sae.psk_file is None):
+            fault(f"sae[{number}]", "psk_identity and psk_file belong together")
+        if sae.psk_identity is not None and sae.certificate_sha256 is not None:
+            fault(f"sae[{number}]", "has a pre-shared key and a pinned certificate; expected one of them")
     for number, link in enumerate(config.link):
         if link.peer not in peers:
             fault(f"link[{number}].peer", f"{link.peer!r} is no [[peer]]; expected one of {sorted(peers)}")
