@@ -50,13 +50,14 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 @contextmanager
-def simulated_world(loop: JumpingLoop, chance: random.Random) -> Iterator[None]:
-    """Give the shells of the node the simulated clock and seeded tags."""
+def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> Iterator[None]:
+    """Give the shells of the node the simulated clock and seeded tags, of which few bits are drawn."""
     clock = types.SimpleNamespace(
         time=lambda: START_S + loop.time() + skew_s.get(), monotonic=loop.time, perf_counter=loop.time
     )
     tags = types.SimpleNamespace(
-        randbits=chance.getrandbits, token_hex=lambda size: chance.randbytes(size).hex()
+        randbits=lambda bits: chance.getrandbits(min(bits, tag_bits)),
+        token_hex=lambda size: chance.randbytes(size).hex(),
     )
     before = [(module, module.__dict__["time"]) for module in (kme, kme_node, peer_line)]
     secrets = kme_node.__dict__["secrets"]

@@ -277,6 +277,8 @@ class World:
         names = [KmeId(f"kme-{number}") for number in range(kmes)]
         # Some worlds have keys that do not keep for long: they expire while they are agreed on, or in stock.
         self.ttl_s = self.chance.choice((100_000.0, 100_000.0, 40.0))
+        # In some worlds batch tags come twice all the time, as they do now and then after a million batches.
+        self.tag_bits = random.Random(f"tags of {seed}").choice((40, 40, 10))
         self.book.promise_s = min(300.0, self.ttl_s / 2) - 2 * SKEW_S_MAX - 1.0
         self.saes = {
             SaeId(f"app-{number}-{which}"): names[number] for number in range(kmes) for which in "xy"
@@ -294,7 +296,7 @@ class World:
 
     def run(self, seconds: float, requests_max: int | None = None) -> Book:
         """Run for so long by the simulated clock, then let faults end and look whether all comes to rest."""
-        with simulated_world(self.loop, self.chance), self._agreed_batches_noted():
+        with simulated_world(self.loop, self.chance, self.tag_bits), self._agreed_batches_noted():
             try:
                 self.loop.run_until_complete(self._run(seconds))
             finally:

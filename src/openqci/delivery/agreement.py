@@ -35,6 +35,7 @@ from openqci.delivery.pair_stock import (
     destroy_batch,
     slave_copies,
     store_batch,
+    tag_was_used,
 )
 from openqci.keystore import outbox
 from openqci.keystore.deposits import link_key_stream, reports_of, stream_end, under_way
@@ -162,13 +163,14 @@ def range_bytes(key_bytes: int) -> int:
 def offer(view: KmeView, wanted: BatchWanted, batch_tag: int, now_s: float) -> BatchOrder:
     """Take link key for every leg, keep the batch aside, put the frames into the outbox.
 
-    ``batch_tag`` is drawn at random by the caller. Raises KeyUnavailable if a link has not enough; the
-    transaction undoes what was taken then.
+    ``batch_tag`` is drawn at random by the caller; if this KME has used it before, the next that is new is
+    taken. Raises KeyUnavailable if a link has not enough; the transaction undoes what was taken then.
     """
     invariant(0 <= batch_tag < 1 << BATCH_TAG_BITS, "a batch tag has 40 bits")
     invariant(1 <= len(wanted.legs) <= LEGS_MAX, f"a batch has 1 to {LEGS_MAX} legs")
     invariant(0 < wanted.key_bytes <= BATCH_KEY_BYTES_MAX, "a batch has a sensible length")
-    invariant(view.record(OFFER_KIND, _tag_text(batch_tag)) is None, "a batch tag is used once")
+    while _tag_was_offered(view, batch_tag):
+        batch_tag = (batch_tag + 1) % (1 << BATCH_TAG_BITS)
     taken = [_take_leg(view, link, wanted.key_bytes) for _, _, link in wanted.legs]
     order = BatchOrder(
         batch_tag,
@@ -201,12 +203,11 @@ def accept(view: KmeView, sender: KmeId, message: outbox.Message) -> bytes:
         # Key that the sender has accepted, and whose acceptance we have not heard of yet, as its leader.
         raise outbox.NotYet
     try:
-        # If the tag is taken here, the master's KME draws another, and the range is destroyed all the same.
-        taken = any(batch.slave_sae == leg.slave_sae for batch in slave_copies(view, order.batch_tag))
         secret = view.take(stream, leg.offset_bytes, range_bytes(order.key_bytes))
     except KeyUnavailable:
         return NO_KEY
-    if taken:
+    if tag_was_used(view, order.batch_tag, "slave", _copy_of(order, leg)):
+        # The master's KME draws another; the range is destroyed all the same.
         secret.wipe()
         return NO_KEY
     with (
@@ -252,7 +253,8 @@ def void(view: KmeView, sender: KmeId, message: outbox.Message) -> bytes:
     """Act on a void, at a slave's KME: destroy the copy, or the range that would open it."""
     order = msgspec.msgpack.decode(message.body, type=BatchVoid)
     for batch in slave_copies(view, order.batch_tag):
-        if batch.slave_sae == order.slave_sae:
+        # Tags stand in key IDs, and another peer may have come upon the same one: each voids its own.
+        if batch.slave_sae == order.slave_sae and batch.provenance.route[0] == sender:
             destroy_batch(view, batch)
     _destroy_range(view, link_key_stream(LinkId(order.link), sender), order.offset_bytes, order.length_bytes)
     return VOIDED
@@ -377,14 +379,13 @@ def _store_copy(view: KmeView, order: BatchOrder, leg: Leg, payload: SecretBytes
     """Store a slave's copy of a batch."""
     slaves = [SaeId(each.slave_sae) for each in order.legs]
     slave = SaeId(leg.slave_sae)
-    several = len(slaves) > 1
     with payload.take(order.key_bytes) as key, payload as id_seed:
         batch = KeyBatch(
             order.batch_tag,
             "slave",
             SaeId(order.master_sae),
             slave,
-            batch_stream(order.batch_tag, "slave", slave if several else None),
+            batch_stream(order.batch_tag, "slave", _copy_of(order, leg)),
             order.key_bytes,
             bytes(id_seed.reveal()),
             order.provenance,
@@ -395,6 +396,16 @@ def _store_copy(view: KmeView, order: BatchOrder, leg: Leg, payload: SecretBytes
             order.first_byte,
         )
         store_batch(view, batch, key)
+
+
+def _copy_of(order: BatchOrder, leg: Leg) -> SaeId | None:
+    """Return whose copy a leg's stream is named after, if there are several."""
+    return SaeId(leg.slave_sae) if len(order.legs) > 1 else None
+
+
+def _tag_was_offered(view: KmeView, batch_tag: int) -> bool:
+    aside = _aside(batch_tag)
+    return next((name for name, _ in view.streams(aside)), None) == aside
 
 
 def _provenance(view: KmeView, wanted: BatchWanted, offsets: Sequence[int], now_s: float) -> Provenance:
@@ -411,7 +422,7 @@ def _provenance(view: KmeView, wanted: BatchWanted, offsets: Sequence[int], now_
         hops=1,
         protocols=tuple(sorted({report.protocol for report in reports})),
         proofs=tuple(sorted({report.proof for report in reports})),
-        epsilon=sum(report.epsilon for report in reports),
+        epsilon=sum((report.epsilon for report in reports), 0.0),
         form=AGREED_FORM,
         simulated=any(report.simulated for report in reports),
         made_at_s=now_s,

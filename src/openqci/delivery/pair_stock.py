@@ -102,6 +102,15 @@ def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
         view.put_record(EXPIRY_KIND, _expiry_key(batch), _batch_key(batch).encode())
 
 
+def tag_was_used(view: KmeView, batch_tag: int, role: Role, copy_of: SaeId | None = None) -> bool:
+    """Tell whether this KME has ever had a batch of this tag: spent or not, its stream is not begun again.
+
+    After a million batches it is as likely as not that a tag of 40 random bits has come twice.
+    """
+    stream = batch_stream(batch_tag, role, copy_of)
+    return next((name for name, _ in view.streams(stream)), None) == stream
+
+
 def batch_of(view: KmeView, batch_tag: int, role: Role) -> KeyBatch | None:
     """Return the batch of this tag that the KME holds in this role, or None."""
     body = view.record(BATCH_KIND, f"{role}/{batch_tag:010x}")
