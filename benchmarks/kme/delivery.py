@@ -208,7 +208,7 @@ class Store:
     def __init__(self, folder: Path, kme: KmeId) -> None:
         self.kme = kme
         loaded = load_config(folder / kme / "kme.toml")
-        self._state = StateFolder.open(loaded.state_dir, kme)
+        self._state = StateFolder.open(loaded)
         self._store: SqliteKeyStore = self._state.open_store()
         self.own = self._store.submit(opened_for_running).result()
 

@@ -30,7 +30,8 @@ from openqci.distillation import AUTHENTICATION_KEY_BYTES
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.links import forecast
 from openqci.network import load_scenario
-from openqci.services.sqlite_store import SqliteKeyStore, StoreUnavailable
+from openqci.services.group_commit import StoreUnavailable
+from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.block import BlockOrder, BlockOutcome
 from openqci.twin.hops import AUTHENTICATION_STOCK_BYTES, HopBook, HopFigures, HopState
 

@@ -25,7 +25,7 @@ from openqci.core.identifiers import KmeId, SaeId, link_stream
 from openqci.delivery.pair_stock import batch_of, take_keys, take_range
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.relay import RelayOrder, RelayOrigin, forward, hop_bytes
-from openqci.services.sqlite_store import StoreUnavailable
+from openqci.services.group_commit import StoreUnavailable
 from tests.cli.make import KMES, LINKS, SITES, STOCK_BYTES, Row, relay_order, row, used
 
 ENDS = ((SITES[0], "master"), (SITES[-1], "slave"))

@@ -9,7 +9,9 @@ from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.keystore.ports import StoreTransaction
+from openqci.services.postgres_store import PostgresKeyStore
 from openqci.services.sqlite_store import SqliteKeyStore
+from tests.keystore.postgres import new_schema, server_url
 
 KEK = bytes(range(32))
 LISBON, WARSAW = KmeId("kme-pt-lisbon"), KmeId("kme-pl-warsaw")
@@ -34,6 +36,15 @@ def memory_store(folder: Path) -> Iterator[Store]:
 @contextmanager
 def sqlite_store(folder: Path) -> Iterator[Store]:
     store = SqliteKeyStore.open(folder / "store.sqlite", KEK)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def postgres_store(folder: Path) -> Iterator[Store]:
+    store = PostgresKeyStore.open(server_url(), KEK, new_schema())
     try:
         yield store
     finally:

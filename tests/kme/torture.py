@@ -13,6 +13,7 @@ application asks again, and either gets them or learns that they were handed out
 import argparse
 import hashlib
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.services.kme_app import StateFolder
 from openqci.services.kme_config import load_config
 from openqci.services.sae_client import SAEClient
+from tests.keystore.postgres import server_url
 from tests.kme.make import Process, openqci, sae, status_of
 from tests.system.make import free_port_base
 
@@ -43,8 +45,8 @@ QUIET_S_MAX = 60.0
 class TwoSites:
     """Two KMEs, ``a`` and ``b``, with a pair of modules between them, in a folder."""
 
-    def __init__(self, folder: Path, port_base: int) -> None:
-        self.folder, self.base = folder, port_base
+    def __init__(self, folder: Path, port_base: int, database: str | None = None) -> None:
+        self.folder, self.base, self._database = folder, port_base, database
         openqci(folder, "pki", "create", "pki")
         init = ("kme", "modules", "m", "--init", "--speed", 1000, "--port-base", port_base + 20)
         openqci(folder, *init)
@@ -66,6 +68,19 @@ class TwoSites:
     def _port(self, end: str) -> int:
         return self.base + (0 if end == "a" else 10)
 
+    def _to_postgres(self, end: str, url: str) -> None:
+        """Have a node keep its store in PostgreSQL: a new state folder for another store."""
+        file = self.folder / f"{end}.url"
+        file.write_text(url)
+        file.chmod(0o600)
+        with (self.folder / end / "kme.toml").open("a") as config:
+            config.write(
+                f'\n[store]\nkind = "postgresql"\nurl_file = "../{end}.url"\n'
+                f'schema_name = "{end}{self.base}_{self.folder.stat().st_ino}"\n'
+            )
+        shutil.rmtree(self.folder / end / "state")
+        StateFolder.make(load_config(self.folder / end / "kme.toml"))
+
     def _init(self, end: str, other: str) -> None:
         openqci(
             self.folder,
@@ -78,6 +93,8 @@ class TwoSites:
         )
         with (self.folder / end / "kme.toml").open("a") as config:
             config.write(f'\n[[pair]]\nmaster = "app-{end}"\nslaves = ["app-{other}"]\n')
+        if self._database is not None:
+            self._to_postgres(end, self._database)
 
 
 @dataclass
@@ -182,10 +199,10 @@ class Applications(threading.Thread):
         return None
 
 
-def torture(folder: Path, port_base: int, seconds: float, seed: int) -> Book:
+def torture(folder: Path, port_base: int, seconds: float, seed: int, database: str | None = None) -> Book:
     """Run it; return the book with all faults found."""
     chance, book = random.Random(seed), Book()
-    sites = TwoSites(folder, port_base)
+    sites = TwoSites(folder, port_base, database)
     everything = {"modules": sites.modules, **sites.kmes}
     try:
         for process in everything.values():
@@ -242,7 +259,7 @@ def audit(folder: Path, book: Book) -> None:
     folders = []
     for end in "ab":
         loaded = load_config(folder / end / "kme.toml")
-        state = StateFolder.open(loaded.state_dir, loaded.kme_id)
+        state = StateFolder.open(loaded)
         folders.append(state)
         stores[KmeId(f"kme-{end}")] = state.open_store()
     left = {
@@ -319,10 +336,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to kill")
     parser.add_argument("--seed", type=int, default=None, help="of the choice of victims and moments")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite", help="of both KMEs")
     args = parser.parse_args()
+    database = server_url() if args.store == "postgresql" else None
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, suppress(KeyboardInterrupt):
-        book = torture(Path(folder), free_port_base(40, 32000), args.seconds, seed)
+        book = torture(Path(folder), free_port_base(40, 32000), args.seconds, seed, database)
         print(report(book, args.seconds, seed))
         return int(bool(book.faults))
     return 130

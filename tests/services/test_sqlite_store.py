@@ -20,8 +20,9 @@ from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.keystore.ledger import SEGMENT_BYTES
 from openqci.keystore.ports import StoreTransaction
-from openqci.services import sqlite_store
-from openqci.services.sqlite_store import SqliteKeyStore, StoreUnavailable
+from openqci.services import group_commit, sqlite_store
+from openqci.services.group_commit import StoreUnavailable
+from openqci.services.sqlite_store import SqliteKeyStore
 from tests.keystore.make import KEK, LINK, LISBON, append, do, pattern, stock, take, take_next
 
 
@@ -153,7 +154,7 @@ def test_works_that_wait_are_committed_together(store: SqliteKeyStore) -> None:
 
 def test_more_works_than_a_group_holds_are_all_done(store: SqliteKeyStore) -> None:
     held = Held(store)
-    works = 2 * sqlite_store.WORKS_PER_COMMIT_MAX + 3
+    works = 2 * group_commit.WORKS_PER_COMMIT_MAX + 3
     futures = [
         store.submit(lambda tx, n=n: tx.put_record(LISBON, "kind", f"{n:04}", b""))  # type: ignore[misc]
         for n in range(works)
@@ -234,7 +235,7 @@ def test_nobody_waits_for_ever_on_a_writer_that_broke(path: Path, monkeypatch: p
     held = Held(store)
     waiting = store.submit(lambda tx: None)
     monkeypatch.setattr(store._rows, "shrink", lambda: [][0])
-    monkeypatch.setattr(sqlite_store, "WORKS_PER_COMMIT_MAX", 1)
+    monkeypatch.setattr(group_commit, "WORKS_PER_COMMIT_MAX", 1)
     held.let_go()
     assert isinstance(waiting.exception(10), StoreUnavailable)
     with pytest.raises(StoreUnavailable):
@@ -455,7 +456,7 @@ def test_spent_key_leaves_the_disk_even_sealed(store: SqliteKeyStore, path: Path
 
 
 def test_the_log_is_truncated_while_the_store_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "CHECKPOINT_EVERY_S", 0.05)
+    monkeypatch.setattr(group_commit, "REST_EVERY_S", 0.05)
     store = SqliteKeyStore.open(path, KEK)
     append(store, pattern(5000))
     take(store, 0, 5000)
@@ -469,7 +470,7 @@ def test_the_log_is_truncated_while_the_store_runs(path: Path, monkeypatch: pyte
 
 def test_a_reader_does_not_hold_up_the_writer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that cannot finish is left to the next time."""
-    monkeypatch.setattr(sqlite_store, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(group_commit, "REST_EVERY_S", 0.0)
     store = SqliteKeyStore.open(path, KEK)
     put(store, "a")
     reader = sqlite3.connect(path)

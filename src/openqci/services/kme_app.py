@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,6 +37,7 @@ from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import HttpsTransport, OwnStore
 from openqci.services.pki import fingerprint, peer_identity, read_certificate
+from openqci.services.postgres_store import PostgresKeyStore, erase, read_url
 from openqci.services.psk_tls import PskContext, read_psk
 from openqci.services.roles import Holder, Role
 from openqci.services.skip_server import PskProtocol, SkipService, skip_application
@@ -66,12 +66,13 @@ class NodeDescription(msgspec.Struct, frozen=True):
 class StateFolder:
     """A node's state folder, locked: one process runs it."""
 
-    def __init__(self, path: Path, lock: int) -> None:
-        self.path, self._lock = path, lock
+    def __init__(self, loaded: LoadedConfig, lock: int) -> None:
+        self.path, self._loaded, self._lock = loaded.state_dir, loaded, lock
 
     @classmethod
-    def make(cls, path: Path, kme_id: KmeId) -> None:
+    def make(cls, loaded: LoadedConfig) -> None:
         """Make the folder of a new node, with its key-encryption key and an empty store."""
+        path, kme_id = loaded.state_dir, loaded.kme_id
         with unusable_named(path):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.chmod(0o700)
@@ -80,7 +81,7 @@ class StateFolder:
             lock = lock_directory(path)
             try:
                 write_durably(path / KEK, secrets.token_bytes(KEK_BYTES))
-                SqliteKeyStore.open(path / STORE_FILE, read_kek(path / KEK)).close()
+                cls(loaded, lock).open_store().close()
                 # The description comes last: it says that the folder is whole.
                 description = NodeDescription(STATE_VERSION, kme_id, time.time())
                 write_durably(path / NODE_FILE, msgspec.json.format(msgspec.json.encode(description)))
@@ -88,8 +89,9 @@ class StateFolder:
                 os.close(lock)
 
     @classmethod
-    def open(cls, path: Path, kme_id: KmeId) -> "StateFolder":
+    def open(cls, loaded: LoadedConfig) -> "StateFolder":
         """Lock the folder of a node; ConfigurationError if it is none, another's, or in use."""
+        path, kme_id = loaded.state_dir, loaded.kme_id
         file = path / NODE_FILE
         with unusable_named(path):
             if not file.exists():
@@ -109,11 +111,21 @@ class StateFolder:
                         f"{kme_id!r} (version {STATE_VERSION})",
                     )
                 )
-            return cls(path, lock_directory(path))
+            return cls(loaded, lock_directory(path))
 
-    def open_store(self) -> SqliteKeyStore:
+    def open_store(self) -> "SqliteKeyStore | PostgresKeyStore":
         """Open the node's store."""
-        return SqliteKeyStore.open(self.path / STORE_FILE, read_kek(self.path / KEK))
+        kek, database = read_kek(self.path / KEK), self._database()
+        if database is None:
+            return SqliteKeyStore.open(self.path / STORE_FILE, kek)
+        return PostgresKeyStore.open(database[0], kek, database[1])
+
+    def _database(self) -> tuple[str, str] | None:
+        """Return address and schema of the PostgreSQL store, or None for SQLite."""
+        store = self._loaded.config.store
+        if store.kind != "postgresql" or store.url_file is None:
+            return None
+        return read_url(self._loaded.path(store.url_file)), store.schema_name
 
     def destroy_kek(self) -> None:
         """Overwrite and remove the key-encryption key: nothing in the store, or a copy of it, opens again."""
@@ -130,6 +142,9 @@ class StateFolder:
         """Remove key-encryption key, store and description: what stays is the audit log, and the lock."""
         if (self.path / KEK).exists():
             self.destroy_kek()
+        database = self._database()
+        if database is not None:
+            erase(*database)
         for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", NODE_FILE):
             (self.path / name).unlink(missing_ok=True)
 
@@ -174,7 +189,7 @@ class KmeApp:
 
     def __init__(self, loaded: LoadedConfig, make_source: SourceMaker) -> None:
         self.loaded = loaded
-        self._folder = StateFolder.open(loaded.state_dir, loaded.kme_id)
+        self._folder = StateFolder.open(loaded)
         self.store = self._folder.open_store()
         self._make_source = make_source
         self._started_s = time.monotonic()

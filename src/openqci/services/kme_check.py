@@ -194,7 +194,7 @@ def _node_names(loaded: LoadedConfig) -> Result:
 def _state(loaded: LoadedConfig) -> Result:
     subject = f"state folder {loaded.config.node.state_dir}"
     try:
-        folder = StateFolder.open(loaded.state_dir, loaded.kme_id)
+        folder = StateFolder.open(loaded)
     except ConfigurationError as error:
         text = str(error)
         return Result(subject, "", "in use by a running node") if "in use" in text else Result(subject, text)

@@ -72,6 +72,17 @@ class ListenSection(Section, frozen=True, kw_only=True):
     skip_psk: Address | None = None
 
 
+class StoreSection(Section, frozen=True, kw_only=True):
+    """``[store]``: SQLite in the state folder, or a schema of the PostgreSQL database in ``url_file``.
+
+    The address is in a file of its own (mode 0600), because it holds a password.
+    """
+
+    kind: Literal["sqlite", "postgresql"] = "sqlite"
+    url_file: PathText | None = None
+    schema_name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")] = "openqci"
+
+
 class Etsi014Section(Section, frozen=True, kw_only=True):
     """``[etsi014]``: what ETSI GS QKD 014 leaves to a KME, and switches for applications made for another.
 
@@ -185,6 +196,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     node: NodeSection
     tls: TlsSection
     listen: ListenSection
+    store: StoreSection = StoreSection()
     demand: DemandSection = DemandSection()
     etsi014: Etsi014Section = Etsi014Section()
     skip: SkipSection = SkipSection()
@@ -336,6 +348,8 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
                 f"link[{number}].etsi014.simulated",
                 'a production node refuses simulated sources; use mode = "laboratory" to try things out',
             )
+    if config.store.kind == "postgresql" and config.store.url_file is None:
+        fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
     sizes = config.etsi014
     if not sizes.key_size_bits_min <= sizes.key_size_bits <= sizes.key_size_bits_max:
         fault("etsi014.key_size_bits", "is not between key_size_bits_min and key_size_bits_max")

@@ -1,8 +1,7 @@
 """The key store on SQLite: one writer thread, group commit, durable before any answer (invariant I3).
 
-One thread owns the connection. It takes all works that are waiting, runs each inside a savepoint of one
-transaction, commits with ``synchronous=FULL``, and only then lets their results go. A work that raises
-undoes itself alone. A group of works that only read costs no disk access, so reading has no verb of its own.
+One thread owns the connection and commits works in groups (:mod:`openqci.services.group_commit`), with
+``synchronous=FULL``.
 
 Another process (``openqci sae enrol``) may open the same file and write *records*: the write-ahead log, a
 busy timeout and ``BEGIN IMMEDIATE`` keep the two apart. Streams have one writing process, the one that holds
@@ -24,37 +23,26 @@ Rules of the ledger: ``openqci.keystore.ledger``. Why ranges and not rows:
 ``docs/decisions/0001-key-streams-not-key-rows.md``
 """
 
-import asyncio
 import logging
 import os
-import queue
 import sqlite3
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Self
 
-from openqci.core.errors import ConfigurationError, Fault, IntegrityError, OpenQCIError, invariant
+from openqci.core.errors import ConfigurationError, Fault, IntegrityError, invariant
 from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.crypto.sealing import KEK_BYTES, Sealer
 from openqci.keystore.ledger import SEGMENT_BYTES, KeyLedger, Segment, StreamRow
+from openqci.services.group_commit import GroupCommitStore
 
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4F514349  # "OQCI"
-
-WORKS_QUEUED_MAX = 20_000
-"""Works that may wait; a caller beyond that is told at once that the store is overloaded."""
-
-WORKS_PER_COMMIT_MAX = 256
-GROUP_TIME_S_MAX = 0.02
-"""A group is committed after this long even if more works wait, so that the first need not wait for all."""
 
 BUSY_TIMEOUT_S = 10.0
 """Longest wait for another process that writes."""
@@ -63,7 +51,6 @@ BUSY_LOOK_S = 0.002
 """How often the writer looks whether the other process is done. SQLite's own waiting looks ten times a second
 in the end, which may miss every gap between the groups of a busy network."""
 
-CHECKPOINT_EVERY_S = 30.0
 CHECKPOINT_BUSY_MS = 100
 """A checkpoint that would have to wait longer for another process's reading is left to the next time."""
 
@@ -96,12 +83,6 @@ CREATE TABLE record (
 ) WITHOUT ROWID;
 CREATE TABLE kek_check (sealed BLOB NOT NULL);
 """
-
-Result = TypeVar("Result")
-
-
-class StoreUnavailable(OpenQCIError):
-    """The store could not make a work durable: full disk, I/O error, overload. Nothing of it happened."""
 
 
 class SqliteRows:
@@ -246,37 +227,14 @@ class SqliteTransaction(KeyLedger):
         return cursor.rowcount > 0
 
 
-@dataclass
-class Work(Generic[Result]):
-    """One caller's work, how it ended, and where that is told once it is durable."""
-
-    run: Callable[[SqliteTransaction], Result]
-    future: "Future[Result]"
-    result: Result | None = None
-    error: BaseException | None = None
-
-    def settle(self) -> None:
-        """Tell the caller how the work ended."""
-        if self.error is None:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
-        else:
-            self.future.set_exception(self.error)
-
-
-class SqliteKeyStore:
+class SqliteKeyStore(GroupCommitStore[SqliteTransaction]):
     """A durable key store. Make one with :meth:`open`."""
 
     def __init__(self, connection: sqlite3.Connection, sealer: Sealer) -> None:
         self._connection = connection
         self._rows = SqliteRows(connection)
-        self._transaction = SqliteTransaction(self._rows, sealer, connection)
-        self._works: queue.Queue[Work[Any] | None] = queue.Queue(WORKS_QUEUED_MAX)
-        self._gate = threading.Lock()
-        self._closing = False
-        self._last_seen = False
         self._version_seen = -1
-        self._thread = threading.Thread(target=self._serve, name="key-store", daemon=True)
-        self._thread.start()
+        super().__init__(SqliteTransaction(self._rows, sealer, connection))
 
     @classmethod
     def open(cls, path: Path, kek: bytes) -> Self:
@@ -287,103 +245,6 @@ class SqliteKeyStore:
         """
         sealer = Sealer(kek)
         return cls(connect(path, sealer), sealer)
-
-    def submit(self, work: Callable[[SqliteTransaction], Result]) -> "Future[Result]":
-        """Queue ``work``; its future resolves when what it did is durable, or with what it raised.
-
-        Raises StoreUnavailable at once if the store is closed or ``WORKS_QUEUED_MAX`` works wait already.
-        """
-        future: Future[Result] = Future()
-        with self._gate:
-            if self._closing:
-                raise StoreUnavailable("the key store is closed")
-            try:
-                self._works.put_nowait(Work(work, future))
-            except queue.Full:
-                raise StoreUnavailable(
-                    f"the key store is overloaded: {WORKS_QUEUED_MAX} works are waiting"
-                ) from None
-        return future
-
-    async def run(self, work: Callable[[SqliteTransaction], Result]) -> Result:
-        """Do ``work`` durably from a coroutine."""
-        return await asyncio.wrap_future(self.submit(work))
-
-    def close(self) -> None:
-        """Do what is queued, truncate the log, close the file."""
-        with self._gate:
-            first_call, self._closing = not self._closing, True
-        if first_call:
-            self._works.put(None)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        try:
-            self._serve_until_closed()
-        finally:
-            self._refuse_rest()
-            self._connection.close()
-
-    def _serve_until_closed(self) -> None:
-        checkpointed_s = time.monotonic()
-        while not self._last_seen:
-            try:
-                first = self._works.get(timeout=CHECKPOINT_EVERY_S)
-            except queue.Empty:
-                pass
-            else:
-                self._commit_group(first)
-            if time.monotonic() - checkpointed_s >= CHECKPOINT_EVERY_S:
-                self._checkpoint()
-                checkpointed_s = time.monotonic()
-        self._checkpoint()
-
-    def _refuse_rest(self) -> None:
-        """Let nobody wait for ever, should the writer have ended by a fault of its own."""
-        with self._gate:
-            self._closing = True
-        while not self._works.empty():
-            work = self._works.get_nowait()
-            if work is not None and work.future.set_running_or_notify_cancel():
-                work.future.set_exception(StoreUnavailable("the key store has stopped; see its log"))
-
-    def _commit_group(self, first: Work[Any] | None) -> None:
-        """Run the waiting works in one transaction, commit it, then tell their callers."""
-        group: list[Work[Any]] = []
-        waiting = self._waiting(first)
-        try:
-            for work in waiting:
-                group.append(work)
-                if len(group) == 1:
-                    self._begin()
-                self._run_one(work)
-            if group:
-                self._connection.execute("COMMIT")
-        except Exception as error:  # whatever it is, nobody in the group is left waiting
-            self._undo_group(error)
-            failure = StoreUnavailable(f"the key store could not commit ({error}); nothing of it happened")
-            for work in group:
-                work.error = failure
-        for work in group:
-            work.settle()
-        self._rows.shrink()
-
-    def _waiting(self, first: Work[Any] | None) -> Iterator[Work[Any]]:
-        """Yield works that wait and were not cancelled, as long as the group has room and time."""
-        group_ends_s = time.monotonic() + GROUP_TIME_S_MAX
-        works = 0
-        work = first
-        while work is not None:
-            if work.future.set_running_or_notify_cancel():
-                yield work
-            works += 1
-            if works >= WORKS_PER_COMMIT_MAX or time.monotonic() > group_ends_s:
-                return
-            try:
-                work = self._works.get_nowait()
-            except queue.Empty:
-                return
-        self._last_seen = True
 
     def _begin(self) -> None:
         """Begin the group's transaction, waiting for another process that writes."""
@@ -403,22 +264,24 @@ class SqliteKeyStore:
             self._rows.forget()
             self._version_seen = version
 
-    def _run_one(self, work: Work[Any]) -> None:
-        """Run one work in a savepoint; what it raises is kept for its caller and undoes it alone."""
+    def _commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def _begin_work(self) -> None:
         self._connection.execute("SAVEPOINT work")
-        try:
-            work.result = work.run(self._transaction)
-        except BaseException as error:  # as in concurrent.futures: nothing a caller raises ends this thread
-            if isinstance(error, sqlite3.Error) and not isinstance(error, FAULTS_OF_ONE_WORK):
-                raise
-            work.error = error
-            self._connection.execute("ROLLBACK TO work")
-            self._rows.undo()
+
+    def _undo_work(self) -> None:
+        self._connection.execute("ROLLBACK TO work")
+        self._rows.undo()
+
+    def _end_work(self) -> None:
         self._connection.execute("RELEASE work")
         self._rows.keep()
 
-    def _undo_group(self, error: Exception) -> None:
-        log.error("the key store could not commit: %s", error)
+    def _ends_group(self, error: BaseException) -> bool:
+        return isinstance(error, sqlite3.Error) and not isinstance(error, FAULTS_OF_ONE_WORK)
+
+    def _roll_back(self) -> None:
         self._rows.forget()
         try:
             if self._connection.in_transaction:
@@ -426,7 +289,10 @@ class SqliteKeyStore:
         except sqlite3.Error as second:
             log.error("the key store could not roll back: %s", second)
 
-    def _checkpoint(self) -> None:
+    def _group_over(self) -> None:
+        self._rows.shrink()
+
+    def _rest(self) -> None:
         """Move the log into the file and truncate it, unless another process reads just now."""
         try:
             self._connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_BUSY_MS}")
@@ -434,6 +300,9 @@ class SqliteKeyStore:
             self._connection.execute("PRAGMA busy_timeout = 0")
         except sqlite3.Error as error:
             log.warning("the key store's log could not be truncated now: %s", error)
+
+    def _disconnect(self) -> None:
+        self._connection.close()
 
 
 FAULTS_OF_ONE_WORK = (

@@ -88,7 +88,7 @@ def init_node(args: argparse.Namespace) -> int:
             loaded = load_config(part)
             if args.authority is not None:
                 _issue(args.authority, loaded, answers["host"])
-            StateFolder.make(loaded.state_dir, loaded.kme_id)
+            StateFolder.make(loaded)
         except ConfigurationError:
             part.unlink()
             raise

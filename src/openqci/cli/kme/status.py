@@ -75,7 +75,7 @@ def zeroise_node(args: argparse.Namespace) -> int:
         OperatorClient(loaded, args.certificate, args.key).zeroise()
     except NodeUnreachable:
         # Nobody answers: the state folder's lock tells whether the node truly rests.
-        folder = StateFolder.open(loaded.state_dir, loaded.kme_id)
+        folder = StateFolder.open(loaded)
         try:
             folder.zeroise()
         finally:

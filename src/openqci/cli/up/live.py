@@ -43,10 +43,11 @@ from openqci.keystore.ports import StoreTransaction
 from openqci.links import forecast
 from openqci.network import Network, load_scenario
 from openqci.services.data_directory import DataDirectory
+from openqci.services.group_commit import StoreUnavailable
 from openqci.services.kme import KmeService
 from openqci.services.kme_server import KMEEndpoint, KMEServer, bind_all
 from openqci.services.pki import CertificateAuthority
-from openqci.services.sqlite_store import SqliteKeyStore, StoreUnavailable
+from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.hops import HopBook
 
 log = logging.getLogger(__name__)
