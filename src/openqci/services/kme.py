@@ -8,6 +8,7 @@ takes a relay; then it refuses with 503. No lock is held and nothing is reserved
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from openqci.core.errors import KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import DeliveredKey
 from openqci.delivery import etsi014
+from openqci.delivery.admission import Forecast, Quota
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014 import Delivery
 from openqci.delivery.etsi014_model import STANDARD, KeyIdsRequest, KeyRequest, Profile, Status
@@ -33,6 +35,7 @@ Group = tuple[SaeId, ...]
 Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...]], str | None]
 
 INTERFACE = "etsi014"
+FORECASTS_MAX = 10_000
 
 WAIT_S = 5.0
 """How long a request waits for stock: well below the 10 s after which common clients give up."""
@@ -96,6 +99,8 @@ class KmeService:
     ) -> None:
         self.profile = profile
         self.observer: Observer = Observer()
+        self.quotas: dict[SaeId, Quota] = {}
+        self.forecasts: dict[Group, Forecast] = {}
         self.on_demand = on_demand
         self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
@@ -115,6 +120,18 @@ class KmeService:
     ) -> Delivery:
         """*Get key* at the master's KME; waits a moment for stock. Wipe the delivery once it is sent."""
         pair = _group(peer.sae_id if peer is not None else SaeId(""), slave, request.additional)
+        bits = request.number * request.size_bits
+        self._admit(pair[0], bits)
+        try:
+            return await self._deliver(kme, peer, pair, slave, request)
+        except RequestRefused:
+            if (quota := self.quotas.get(pair[0])) is not None:
+                quota.give_back(bits)
+            raise
+
+    async def _deliver(
+        self, kme: KmeId, peer: PeerIdentity | None, pair: Group, slave: SaeId, request: KeyRequest
+    ) -> Delivery:
         deadline_s = asyncio.get_running_loop().time() + self._wait_s
         while True:
             arrival = self._expect(pair)
@@ -129,9 +146,14 @@ class KmeService:
                 if hopeless is not None:
                     raise etsi014.insufficient_key(shortage, hopeless, self.profile) from None
                 if not await self._arrived(pair, arrival, deadline_s):
-                    raise etsi014.insufficient_key(shortage, None, self.profile) from None
+                    lacking_bytes = shortage.wanted_bytes - shortage.available_bytes
+                    known = self.forecasts.get(pair, Forecast())
+                    wait_s = known.retry_after_s(lacking_bytes, time.monotonic())
+                    raise etsi014.insufficient_key(shortage, None, self.profile, wait_s) from None
             else:
                 self.keys_delivered[kme] += len(delivery.keys)
+                if (forecast := self.forecasts.get(pair)) is not None:
+                    forecast.consumed.add(request.number * request.size_bits // 8, time.monotonic())
                 self.observer.delivered(INTERFACE, "master", pair[0], pair[1:], delivery.keys)
                 return delivery
             finally:
@@ -150,11 +172,32 @@ class KmeService:
         self.observer.delivered(INTERFACE, "slave", caller, (master,), delivery.keys)
         return delivery
 
-    def stock_arrived(self, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> None:
+    def stock_arrived(
+        self, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = (), length_bytes: int = 0
+    ) -> None:
         """Wake the requests that wait for key of a pair. Call it on the event loop."""
-        for arrival in self._waiting.pop(_group(master, slave, additional), ()):
+        group = _group(master, slave, additional)
+        if length_bytes:
+            if len(self.forecasts) > FORECASTS_MAX:
+                self.forecasts.clear()
+            self.forecasts.setdefault(group, Forecast()).produced.add(length_bytes, time.monotonic())
+        for arrival in self._waiting.pop(group, ()):
             if not arrival.done():
                 arrival.set_result(None)
+
+    def _admit(self, sae: SaeId, bits: int) -> None:
+        """Refuse what goes beyond an application's quota, before anything is looked up."""
+        quota = self.quotas.get(sae)
+        wait_s = quota.take(bits, time.monotonic()) if quota is not None else 0.0
+        if not wait_s:
+            return
+        details: tuple[dict[str, object], ...] = ({"requested_bits": bits}, {"reason": "quota"})
+        if math.isinf(wait_s):
+            raise RequestRefused(
+                400, "the request is larger than the quota of this SAE allows at once", details
+            )
+        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+        raise RequestRefused(503, "the quota of this SAE is used up", details, headers)
 
     def waiting(self) -> dict[Group, int]:
         """Return how many requests are in hand for each pair, waiting or about to."""

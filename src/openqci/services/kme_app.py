@@ -6,6 +6,7 @@ to applications in :mod:`openqci.services.kme`. Stopping lets requests in hand e
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import time
@@ -21,6 +22,7 @@ from openqci import __version__
 from openqci.core.errors import ConfigurationError, Fault, OpenQCIError
 from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.crypto.sealing import KEK_BYTES
+from openqci.delivery.admission import Quota
 from openqci.delivery.directory import SaeDirectory, SaeRecord
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.delivery.skip import SkipRules
@@ -222,6 +224,11 @@ class KmeApp:
         self.service = KmeService(self.store, on_demand=self.node.demand, profile=config.etsi014.profile())
         self.node.stock_arrived = self._stock_arrived
         self.service.observer = self.watch
+        self.service.quotas = {
+            SaeId(sae.id): Quota(sae.quota_bps, 8 * (sae.quota_burst_bytes or sae.quota_bps))
+            for sae in config.sae
+            if sae.quota_bps is not None
+        }
         self.node.trouble = self._trouble
         self.node.happened = self.watch.happened
         self.node.expired = self.watch.expired
@@ -346,8 +353,20 @@ class KmeApp:
             "certificate_days_left": self._certificate_days_left(),
             "alarms": self.watch.alarms(),
             "audit_head": {"number": self.audit.head.number, "hash": self.audit.head.hash},
-            **await self.node.status(),
+            **self._with_forecasts(await self.node.status()),
         }
+
+    def _with_forecasts(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Add to each pair how long its stock lasts, in seconds; None where that is not known or not soon."""
+        now_s = time.monotonic()
+        for pair in status["pairs"]:
+            first, *others = map(SaeId, pair["slaves"])
+            forecast = self.service.forecasts.get((SaeId(pair["master"]), first, *sorted(others)))
+            left_s = forecast.time_to_empty_s(pair["stock_bytes"], now_s) if forecast is not None else None
+            pair["time_to_empty_s"] = (
+                round(left_s, 1) if left_s is not None and math.isfinite(left_s) else None
+            )
+        return status
 
     async def metrics(self) -> bytes:
         """Return the Prometheus text of the node as it is now."""
@@ -393,4 +412,6 @@ class KmeApp:
         return round(left.total_seconds() / 86400, 2)
 
     def _stock_arrived(self, batch: KeyBatch) -> None:
-        self.service.stock_arrived(batch.master_sae, batch.slave_sae, batch.additional_slaves)
+        self.service.stock_arrived(
+            batch.master_sae, batch.slave_sae, batch.additional_slaves, batch.length_bytes
+        )

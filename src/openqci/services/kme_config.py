@@ -122,6 +122,8 @@ class SaeSection(Section, frozen=True, kw_only=True):
     id: SaeText
     certificate_sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | None = None
     priority: Annotated[int, Meta(ge=0, le=7)] = 3
+    quota_bps: Positive | None = None
+    quota_burst_bytes: Positive | None = None
     psk_identity: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     psk_file: PathText | None = None
 
