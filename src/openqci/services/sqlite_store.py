@@ -57,7 +57,7 @@ CHECKPOINT_BUSY_MS = 100
 LOG_PAGES_MAX = 4000
 """Pages of 4 KiB in the write-ahead log before a commit copies them into the file."""
 
-CACHE_KIB = 65_536
+CACHE_KIB = 16_384
 STREAMS_CACHED_MAX = 65_536
 """Stream rows kept in memory; the streams of spent batches pile up and must not."""
 
