@@ -57,7 +57,8 @@ CHECKPOINT_BUSY_MS = 100
 LOG_PAGES_MAX = 4000
 """Pages of 4 KiB in the write-ahead log before a commit copies them into the file."""
 
-CACHE_KIB = 16_384
+CACHE_KIB = 4_096
+"""Pages that SQLite keeps in memory beside those of the system: more only makes a process grow for longer."""
 STREAMS_CACHED_MAX = 65_536
 """Stream rows kept in memory; the streams of spent batches pile up and must not."""
 
