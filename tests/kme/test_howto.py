@@ -40,7 +40,7 @@ def _ports(word: str, base: int) -> str:
 
 
 def test_the_howto_leads_to_a_key_at_both_ends(tmp_path: Path) -> None:
-    base = free_port_base(40, 30000)
+    base = free_port_base(40, 10000)
     steps = commands(base)
     curls = [words for words in steps if words[0] == "curl"]
     services = []

@@ -29,7 +29,7 @@ REFUSED = (OSError, HTTPException)
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoSites]:
     folder = tmp_path_factory.mktemp("sites")
-    sites = TwoSites(folder, free_port_base(40, 36000))
+    sites = TwoSites(folder, free_port_base(40, 17800))
     for role in ("security-officer", "auditor", "operator"):
         openqci(folder, "pki", "issue", "pki", "--role", role, "--name", role, "--out", role)
     for sae in ("app-b2", "app-x"):

@@ -14,7 +14,7 @@ SECONDS, SEED = 15.0, 2026
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
 def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path: Path, store: str) -> None:
     database = server_url() if store == "postgresql" else None
-    book = torture(tmp_path, free_port_base(40, 34000), SECONDS, SEED, database)
+    book = torture(tmp_path, free_port_base(40, 11800), SECONDS, SEED, database)
     assert not book.faults, report(book, SECONDS, SEED)
     assert book.counts["acknowledged to slaves"] > 1_000
     assert book.counts["kills of a"] + book.counts["kills of b"] >= 3

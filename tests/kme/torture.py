@@ -341,7 +341,7 @@ def main() -> int:
     database = server_url() if args.store == "postgresql" else None
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, suppress(KeyboardInterrupt):
-        book = torture(Path(folder), free_port_base(40, 32000), args.seconds, seed, database)
+        book = torture(Path(folder), free_port_base(40, 11800), args.seconds, seed, database)
         print(report(book, args.seconds, seed))
         return int(bool(book.faults))
     return 130
