@@ -6,7 +6,7 @@ were cut off at the end shows when a later head is known (``openqci kme status``
 system keeps it). Key IDs stand here, keys never: nothing that holds key is ever given to :meth:`record`.
 
 A thread of its own writes lines in groups, one ``fsync`` a group, so that recording costs a request almost
-nothing. What a crash cuts off are the lines of the last group, a few milliseconds; a half-written line is set
+nothing. What a crash cuts off are the lines of the last tenth of a second; a half-written line is set
 aside, and the chain goes on with an entry that says so. If the disk refuses, lines wait in memory.
 """
 
@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 FIRST_HASH = "0" * 64
 FILE_BYTES_MAX = 64 << 20
-GROUP_LINES_MAX = 1_000
+GROUP_LINES_MAX = 10_000
+GATHER_S = 0.1
+"""Lines are gathered for so long: a flush for each would slow down the flushes of the key store."""
+
 WAITING_LINES_MAX = 200_000
 RETRY_S = 1.0
 LINE_BYTES_MAX = 1 << 20
@@ -94,6 +97,7 @@ class AuditLog:
         self._folder = folder
         self._lines: queue.Queue[_Waiting | None] = queue.Queue()
         self._lost = 0
+        self._hurry = threading.Event()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file, self.head, torn = _open_end(folder)
@@ -117,11 +121,13 @@ class AuditLog:
         """Return a future that ends when all that was recorded until now is on the disk."""
         done: Future[None] = Future()
         self._lines.put(_Waiting(None, "", "", {}, 0.0, done))
+        self._hurry.set()
         return done
 
     def close(self) -> None:
         """Write what waits, as far as the disk takes it, and end."""
         self._lines.put(None)
+        self._hurry.set()
         self._thread.join()
         os.close(self._file)
 
@@ -129,6 +135,9 @@ class AuditLog:
         closing = False
         while not closing:
             group = [self._lines.get()]
+            if group[0] is not None and group[0].done is None:
+                self._hurry.wait(GATHER_S)
+            self._hurry.clear()
             while len(group) < GROUP_LINES_MAX and not self._lines.empty():
                 group.append(self._lines.get_nowait())
             closing = None in group
