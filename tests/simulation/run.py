@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from tests.simulation.loop import SOME, Faults
 from tests.simulation.mutations import MUTATIONS
@@ -22,16 +23,26 @@ from tests.simulation.world import World
 KMES_MIN, KMES_MAX = 3, 6
 
 
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Say nothing of the thousands of faults that are meant; what comes after logs as before."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def simulate(seed: int, seconds: float, mutation: str | None = None) -> tuple[list[str], Counter[str]]:
     """Run one seed; return the faults found and what was counted."""
-    logging.disable(logging.CRITICAL)
     chance = random.Random(seed)
     faults: Faults = copy.copy(SOME)
     faults.module_differs = chance.choice((0.0, 0.01, 0.1))
     faults.replaced = chance.choice((0.0, 0.0, 0.2))
     if mutation is None and chance.random() < 0.2:
         faults = Faults()  # a quiet world must be good, too
-    with MUTATIONS[mutation]() if mutation else nullcontext():
+    with quiet_logs(), MUTATIONS[mutation]() if mutation else nullcontext():
         world = World(seed, chance.randint(KMES_MIN, KMES_MAX), faults)
         book = world.run(seconds)
     world.counts["KMEs"] += len(world.kmes)

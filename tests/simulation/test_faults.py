@@ -9,22 +9,22 @@ import sys
 from tests.simulation.loop import JumpingLoop
 from tests.simulation.run import simulate
 
-WALL_S = 40
+SEEDS = 40  # a number and no time: what the test meets is the same on every machine
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     """Run seeds in a process of their own, with the order of sets that a replay needs."""
     command = [sys.executable, "-m", "tests.simulation.run", *map(str, words)]
     return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, timeout=150
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, timeout=600
     )
 
 
 def test_no_fault_breaks_an_invariant() -> None:
-    done = run("--seed", 1, "--runs", 1000, "--wall", WALL_S, "--seconds", 20)
+    done = run("--seed", 1, "--runs", SEEDS, "--seconds", 4)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {name.strip(): int(count) for name, count in re.findall(r"^(.*?)\s+(\d+)", done.stdout, re.M)}
-    assert counts["key operations"] > 50_000
+    assert counts["key operations"] > 500_000
     for fault in ("crashes", "partitions begun or ended", "deposits with different key"):
         assert counts[fault] > 0, fault
 
