@@ -24,8 +24,9 @@ from openqci.cli.up.figures import hop_status, status_report
 from openqci.delivery import etsi014, etsi014_model
 from openqci.links import forecast
 from openqci.network import load_scenario
+from openqci.services.etsi014_app import BODY_BYTES_MAX
 from openqci.services.kme import WAIT_S
-from openqci.services.kme_server import BODY_BYTES_MAX, KEEP_ALIVE_S
+from openqci.services.kme_server import KEEP_ALIVE_S
 from openqci.twin.hops import HopBook
 from tests.conformance.etsi014.make import RunningKmes
 from tests.delivery.make import ALICE, BOB, LISBON, WARSAW

@@ -207,7 +207,7 @@ def test_a_coroutine_waits_without_stopping_the_others(store: SqliteKeyStore) ->
 
 def test_the_queue_is_bounded(store: SqliteKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(store)
-    monkeypatch.setattr(store._works, "maxsize", 3)
+    monkeypatch.setattr(group_commit, "WORKS_QUEUED_MAX", 3)
     futures = [store.submit(lambda tx: None) for _ in range(3)]
     with pytest.raises(StoreUnavailable, match="overloaded"):
         store.submit(lambda tx: None)

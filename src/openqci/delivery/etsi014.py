@@ -11,6 +11,7 @@ One text answers every 401 (an unknown certificate, a foreign key), so that it t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 from openqci.core.errors import KeyUnavailable, RequestRefused
 from openqci.core.identifiers import KeyId, KmeId, SaeId
@@ -164,8 +165,9 @@ def get_key_with_key_ids(
     slave = enrolled_caller(directory, view.kme, peer)
     found: list[_NamedKey] = []
     missing = False
+    batches_of = cache(partial(_batches_of, view))
     for key_id in request.key_ids:
-        copies = _named_key(view, key_id)
+        copies = _named_key(key_id, batches_of(batch_tag_of(key_id)))
         if copies and not any(one.is_for(slave.sae_id) for one in copies):
             raise unauthorised()
         own = [one for one in copies if one.is_copy_of(slave.sae_id) and one.batch.master_sae == master_sae]
@@ -280,13 +282,14 @@ class _NamedKey:
         return self.batch.role == "slave" and self.batch.slave_sae == sae_id
 
 
-def _named_key(view: KmeView, key_id: KeyId) -> list[_NamedKey]:
-    """Return what a genuine key ID names here: a master's batch, or the copies of its slaves at this KME."""
-    tag = batch_tag_of(key_id)
-    batches = slave_copies(view, tag)
-    own = batch_of(view, tag, "master")
-    if own is not None:
-        batches.append(own)
+def _batches_of(view: KmeView, batch_tag: int) -> list[KeyBatch]:
+    """Return what this KME has of a tag: a master's batch, or the copies of its slaves here."""
+    own = batch_of(view, batch_tag, "master")
+    return slave_copies(view, batch_tag) + ([own] if own is not None else [])
+
+
+def _named_key(key_id: KeyId, batches: Sequence[KeyBatch]) -> list[_NamedKey]:
+    """Return the places that a genuine key ID names in batches of its tag."""
     places = [(batch, decode_key_id(batch.id_seed, key_id)) for batch in batches]
     return [_NamedKey(key_id, batch, place) for batch, place in places if place is not None]
 

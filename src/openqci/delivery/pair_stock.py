@@ -29,8 +29,12 @@ BATCH_KIND = "pair-batch"
 QUEUE_KIND = "pair-queue"
 EXPIRY_KIND = "pair-expiry"
 STREAM_KIND = "stream-batch"
-TOTAL_KIND = "pair-total"
-"""How many bytes a master has for a pair, kept beside its batches: a status must not count ten thousand."""
+WHOLE_KIND, OPENED_KIND = "pair-whole", "pair-opened"
+"""The bytes of a pair's batches of which nothing was taken yet, and the others by name: a status must not
+count ten thousand batches, and a key taken from an opened batch not write a total anew."""
+
+QUEUE_PAGE = 8
+"""Batches of a pair's list that are looked at before the whole of it is read."""
 
 COUNTED_BATCHES_MAX = 8
 """Up to so many batches a status counts keys batch by batch; beyond, all bytes are taken together."""
@@ -97,7 +101,7 @@ def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
         view.put_record(STREAM_KIND, _stream_key(batch), _batch_key(batch).encode())
     elif batch.role == "master":
         view.put_record(QUEUE_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
-        _count(view, batch, batch.length_bytes)
+        _count_whole(view, batch, batch.length_bytes)
     if batch.expires_s:
         view.put_record(EXPIRY_KIND, _expiry_key(batch), _batch_key(batch).encode())
 
@@ -134,8 +138,8 @@ def batches_in_stock(
     view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()
 ) -> Iterator[KeyBatch]:
     """Return the batches that a master at this KME can still spend, the oldest first."""
-    for _, tag in view.records(QUEUE_KIND, _pair_prefix(master, slave, additional)):
-        batch = batch_of(view, int.from_bytes(tag, "big"), "master")
+    for batch_tag in _tags_in_stock(view, _pair_prefix(master, slave, additional)):
+        batch = batch_of(view, batch_tag, "master")
         invariant(batch is not None, "a batch in a pair's list has a record")
         if batch is not None:
             yield batch
@@ -143,10 +147,10 @@ def batches_in_stock(
 
 def stock_bytes(view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()) -> int:
     """Return how much key the master's KME has for a pair, or for a pair and additional slaves."""
-    body = view.record(TOTAL_KIND, _pair_prefix(master, slave, additional))
-    if body is not None:
-        return int.from_bytes(body, "big")
-    return sum(view.stock_bytes(batch.stream) for batch in batches_in_stock(view, master, slave, additional))
+    pair = _pair_prefix(master, slave, additional)
+    whole = view.record(WHOLE_KIND, pair)
+    opened = (int.from_bytes(tag, "big") for _, tag in view.records(OPENED_KIND, pair))
+    return int.from_bytes(whole or b"", "big") + sum(_left_bytes(view, tag) for tag in opened)
 
 
 def stock_keys(
@@ -157,10 +161,11 @@ def stock_keys(
     A key never spans two batches. Of a large stock that is not looked at: the count may then be too high by
     less than one key a batch.
     """
-    batches = list(islice(batches_in_stock(view, master, slave, additional), COUNTED_BATCHES_MAX + 1))
-    if len(batches) > COUNTED_BATCHES_MAX:
+    pair = _pair_prefix(master, slave, additional)
+    tags = [tag for _, tag in view.records(QUEUE_KIND, pair, COUNTED_BATCHES_MAX + 1)]
+    if len(tags) > COUNTED_BATCHES_MAX:
         return stock_bytes(view, master, slave, additional) // key_bytes
-    return sum(view.stock_bytes(batch.stream) // key_bytes for batch in batches)
+    return sum(_left_bytes(view, int.from_bytes(tag, "big")) // key_bytes for tag in tags)
 
 
 def take_keys(
@@ -181,8 +186,8 @@ def take_keys(
     plan = _plan(batches, view, count, key_bytes)
     taken: list[TakenKey] = []
     for batch, keys in plan:
+        _open(view, batch)
         offset, run = view.take_next(batch.stream, keys * key_bytes)
-        _count(view, batch, -len(run))
         with run:
             for index, key in enumerate(cut(run, [key_bytes] * keys)):
                 taken.append(TakenKey(batch, offset + index * key_bytes, key))
@@ -199,12 +204,13 @@ def take_range(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: 
 
 def destroy_batch(view: KmeView, batch: KeyBatch) -> None:
     """Erase what is left of a batch at this KME and forget it."""
-    left = view.destroy(batch.stream)
     if batch.stream_id:
         view.drop_record(STREAM_KIND, _stream_key(batch))
     elif batch.role == "master":
+        _open(view, batch)
+        view.drop_record(OPENED_KIND, _queue_key(batch))
         view.drop_record(QUEUE_KIND, _queue_key(batch))
-        _count(view, batch, -left)
+    view.destroy(batch.stream)
     if batch.expires_s:
         view.drop_record(EXPIRY_KIND, _expiry_key(batch))
     view.drop_record(BATCH_KIND, _batch_key(batch))
@@ -254,17 +260,35 @@ def _plan(
     )
 
 
-def _count(view: KmeView, batch: KeyBatch, change_bytes: int) -> None:
-    """Keep the total of a pair's stock at its master; call it when the change is made."""
-    pair = batch.master_sae, batch.slave_sae, batch.additional_slaves
-    key = _pair_prefix(*pair)
-    known = view.record(TOTAL_KIND, key)
-    total = int.from_bytes(known, "big") + change_bytes if known is not None else stock_bytes(view, *pair)
-    invariant(total >= 0, "no more is taken from a pair's stock than it had")
+def _tags_in_stock(view: KmeView, pair: str) -> Iterator[int]:
+    """Return the tags of a pair's list in order; most who ask need only the first few."""
+    page = [tag for _, tag in view.records(QUEUE_KIND, pair, QUEUE_PAGE)]
+    yield from (int.from_bytes(tag, "big") for tag in page)
+    if len(page) == QUEUE_PAGE:
+        rest = islice(view.records(QUEUE_KIND, pair), QUEUE_PAGE, None)
+        yield from (int.from_bytes(tag, "big") for _, tag in rest)
+
+
+def _left_bytes(view: KmeView, batch_tag: int) -> int:
+    return view.stock_bytes(batch_stream(batch_tag, "master"))
+
+
+def _open(view: KmeView, batch: KeyBatch) -> None:
+    """Count a batch by itself from now on, if it was whole until now: something is about to be taken."""
+    if view.stock_bytes(batch.stream) == batch.length_bytes:
+        _count_whole(view, batch, -batch.length_bytes)
+        view.put_record(OPENED_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
+
+
+def _count_whole(view: KmeView, batch: KeyBatch, change_bytes: int) -> None:
+    """Keep the bytes that a pair has in whole batches at its master."""
+    pair = _pair_prefix(batch.master_sae, batch.slave_sae, batch.additional_slaves)
+    total = int.from_bytes(view.record(WHOLE_KIND, pair) or b"", "big") + change_bytes
+    invariant(total >= 0, "a pair's whole batches hold no less than nothing")
     if total:
-        view.put_record(TOTAL_KIND, key, total.to_bytes(8, "big"))
+        view.put_record(WHOLE_KIND, pair, total.to_bytes(8, "big"))
     else:
-        view.drop_record(TOTAL_KIND, key)
+        view.drop_record(WHOLE_KIND, pair)
 
 
 def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:

@@ -8,6 +8,7 @@ Nothing here survives the process; a network runs on ``openqci.services.sqlite_s
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from itertools import islice
 from typing import Generic, TypeVar
 
 from openqci.core.identifiers import KmeId, StreamId
@@ -178,9 +179,11 @@ class MemoryTransaction(KeyLedger):
     def record(self, kme: KmeId, kind: str, key: str) -> bytes | None:
         return self._documents(kme, kind).row(key)
 
-    def records(self, kme: KmeId, kind: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    def records(
+        self, kme: KmeId, kind: str, prefix: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         table = self._documents(kme, kind)
-        for key, body in table.rows_from(table.place_of(prefix)):
+        for key, body in islice(table.rows_from(table.place_of(prefix)), limit):
             if not key.startswith(prefix):
                 return
             yield key, body

@@ -40,8 +40,13 @@ class StoreTransaction(Protocol):
     def record(self, kme: KmeId, kind: str, key: str) -> bytes | None:
         """Return a document, or None."""
 
-    def records(self, kme: KmeId, kind: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        """Return (key, body) of the documents of a kind whose key starts with ``prefix``, in order."""
+    def records(
+        self, kme: KmeId, kind: str, prefix: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        """Return (key, body) of the documents of a kind whose key starts with ``prefix``, in order.
+
+        At most ``limit`` of them, the first.
+        """
 
     def drop_record(self, kme: KmeId, kind: str, key: str) -> bool:
         """Remove a document; return whether there was one."""
@@ -81,8 +86,8 @@ class KmeView:
     def record(self, kind: str, key: str) -> bytes | None:
         return self._transaction.record(self.kme, kind, key)
 
-    def records(self, kind: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-        return self._transaction.records(self.kme, kind, prefix)
+    def records(self, kind: str, prefix: str = "", limit: int | None = None) -> Iterator[tuple[str, bytes]]:
+        return self._transaction.records(self.kme, kind, prefix, limit)
 
     def drop_record(self, kind: str, key: str) -> bool:
         return self._transaction.drop_record(self.kme, kind, key)

@@ -95,7 +95,7 @@ class AuditLog:
     def __init__(self, folder: Path, trouble: Callable[[str | None], None] = lambda reason: None) -> None:
         self.trouble = trouble
         self._folder = folder
-        self._lines: queue.Queue[_Waiting | None] = queue.Queue()
+        self._lines: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._lost = 0
         self._hurry = threading.Event()
         try:

@@ -43,16 +43,44 @@ class Work(Generic[Transaction, Result]):
     """One caller's work, how it ended, and where that is told once it is durable."""
 
     run: Callable[[Transaction], Result]
-    future: "Future[Result]"
+    future: "Future[Result] | asyncio.Future[Result]"
     result: Result | None = None
     error: BaseException | None = None
 
+    def begin(self) -> bool:
+        """Tell whether somebody still wants the work."""
+        if isinstance(self.future, asyncio.Future):
+            return not self.future.cancelled()
+        return self.future.set_running_or_notify_cancel()
+
     def settle(self) -> None:
-        """Tell the caller how the work ended."""
+        """Tell the caller how the work ended; on the loop, if it is a coroutine."""
+        if isinstance(self.future, asyncio.Future) and self.future.done():
+            return
         if self.error is None:
             self.future.set_result(self.result)  # type: ignore[arg-type]
         else:
             self.future.set_exception(self.error)
+
+
+def settle_all(works: "list[Work[Any, Any]]") -> None:
+    """Tell the callers of a group: threads at once, coroutines by one call to the loop of each."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Work[Any, Any]]] = {}
+    for work in works:
+        if isinstance(work.future, asyncio.Future):
+            by_loop.setdefault(work.future.get_loop(), []).append(work)
+        else:
+            work.settle()
+    for loop, waiting in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_here, waiting)
+        except RuntimeError:  # the loop was closed: its coroutines are no more
+            log.warning("%d callers of the key store were gone before their works were done", len(waiting))
+
+
+def _settle_here(works: "list[Work[Any, Any]]") -> None:
+    for work in works:
+        work.settle()
 
 
 class GroupCommitStore(Generic[Transaction]):
@@ -60,7 +88,7 @@ class GroupCommitStore(Generic[Transaction]):
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._works: queue.Queue[Work[Transaction, Any] | None] = queue.Queue(WORKS_QUEUED_MAX)
+        self._works: queue.SimpleQueue[Work[Transaction, Any] | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closing = False
         self._last_seen = False
@@ -112,20 +140,22 @@ class GroupCommitStore(Generic[Transaction]):
         Raises StoreUnavailable at once if the store is closed or ``WORKS_QUEUED_MAX`` works wait already.
         """
         future: Future[Result] = Future()
-        with self._gate:
-            if self._closing:
-                raise StoreUnavailable("the key store is closed")
-            try:
-                self._works.put_nowait(Work(work, future))
-            except queue.Full:
-                raise StoreUnavailable(
-                    f"the key store is overloaded: {WORKS_QUEUED_MAX} works are waiting"
-                ) from None
+        self._queue(Work(work, future))
         return future
 
     async def run(self, work: Callable[[Transaction], Result]) -> Result:
         """Do ``work`` durably from a coroutine."""
-        return await asyncio.wrap_future(self.submit(work))
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._queue(Work(work, future))
+        return await future
+
+    def _queue(self, work: Work[Transaction, Any]) -> None:
+        with self._gate:
+            if self._closing:
+                raise StoreUnavailable("the key store is closed")
+            if self._works.qsize() >= WORKS_QUEUED_MAX:
+                raise StoreUnavailable(f"the key store is overloaded: {WORKS_QUEUED_MAX} works are waiting")
+            self._works.put(work)
 
     def close(self) -> None:
         """Do what is queued, then let the database go."""
@@ -164,8 +194,9 @@ class GroupCommitStore(Generic[Transaction]):
             self._closing = True
         while not self._works.empty():
             work = self._works.get_nowait()
-            if work is not None and work.future.set_running_or_notify_cancel():
-                work.future.set_exception(StoreUnavailable("the key store has stopped; see its log"))
+            if work is not None and work.begin():
+                work.error = StoreUnavailable("the key store has stopped; see its log")
+                settle_all([work])
 
     def _commit_group(self, first: Work[Transaction, Any] | None) -> None:
         """Run the waiting works in one transaction, commit it, then tell their callers."""
@@ -189,8 +220,7 @@ class GroupCommitStore(Generic[Transaction]):
             )
             for work in group:
                 work.error = failure
-        for work in group:
-            work.settle()
+        settle_all(group)
         self._group_over()
 
     def _waiting(self, first: Work[Transaction, Any] | None) -> Iterator[Work[Transaction, Any]]:
@@ -199,7 +229,7 @@ class GroupCommitStore(Generic[Transaction]):
         works = 0
         work = first
         while work is not None:
-            if work.future.set_running_or_notify_cancel():
+            if work.begin():
                 yield work
             works += 1
             if works >= WORKS_PER_COMMIT_MAX or time.monotonic() > group_ends_s:

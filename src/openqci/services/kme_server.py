@@ -1,8 +1,8 @@
 """The ETSI GS QKD 014 interface of many KMEs in one process, over mutual TLS.
 
-Each KME has a listening socket and a TLS context with a certificate of its own; one Starlette application
-serves them all and learns from the connection which KME was called and who calls. A caller's identity comes
-from its certificate alone (:mod:`openqci.services.tls`).
+Each KME has a listening socket and a TLS context with a certificate of its own; one application
+(:mod:`openqci.services.etsi014_app`) serves them all and learns from the connection which KME was called and
+who calls. A caller's identity comes from its certificate alone (:mod:`openqci.services.tls`).
 
 uvicorn has no public way to show a client certificate to the application; :class:`PeerProtocol` reaches
 into ``HttpToolsProtocol`` and ``tests/services/test_kme_server.py`` pins
@@ -15,43 +15,27 @@ import logging
 import resource
 import socket
 import ssl
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
-import msgspec
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from openqci.core.errors import ConfigurationError, RequestRefused
-from openqci.core.identifiers import KmeId, SaeId
+from openqci.core.identifiers import KmeId
 from openqci.delivery.directory import PeerIdentity
-from openqci.delivery.etsi014 import Delivery
-from openqci.delivery.etsi014_model import (
-    error_body,
-    key_ids_from_body,
-    key_ids_from_query,
-    key_request_from_body,
-    key_request_from_query,
-)
-from openqci.services.kme import INTERFACE, KmeService
+from openqci.delivery.etsi014_model import error_body
+from openqci.services.etsi014_app import application
+from openqci.services.kme import KmeService
 from openqci.services.pki import peer_identity
 from openqci.services.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
-BODY_BYTES_MAX = 64 * 1024
 HANDSHAKE_S_MAX = 10.0
 TLS_SHUTDOWN_S_MAX = 2.0
 KEEP_ALIVE_S = 75
@@ -296,137 +280,3 @@ def allow_open_files(wanted: int) -> None:
             f"this process may open {hard} files and needs {wanted}; raise it with `ulimit -Hn {wanted}`"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def application(service: KmeService) -> ASGIApp:
-    """Return the application; every answer but a 200 is an Error document."""
-    app = Starlette(
-        routes=[
-            _route(service, "status", ["GET"], _status),
-            _route(service, "enc_keys", ["GET", "POST"], _enc_keys),
-            _route(service, "dec_keys", ["GET", "POST"], _dec_keys),
-        ],
-        exception_handlers={HTTPException: _http_error},
-    )
-    app.router.redirect_slashes = False
-
-    async def undecoded(scope: Scope, receive: Receive, send: Send) -> None:
-        # uvicorn has decoded the path, so that "a%2Fb" would be two segments: route on what was sent.
-        await app({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
-
-    return undecoded
-
-
-Handler = Callable[[KmeService, Request, KmeId, PeerIdentity | None, SaeId], Awaitable[Response]]
-
-
-def _route(service: KmeService, method: str, verbs: list[str], handler: Handler) -> Route:
-    async def endpoint(request: Request) -> Response:
-        began_s = time.perf_counter()
-        answer = await answered(request)
-        service.observer.answered(INTERFACE, method, answer.status_code, time.perf_counter() - began_s)
-        return answer
-
-    async def answered(request: Request) -> Response:
-        peer: PeerIdentity | None = request.state.peer
-        try:
-            sae_id = _sae_id(request.path_params["sae_id"])
-            return await handler(service, request, request.state.kme, peer, sae_id)
-        except RequestRefused as refused:
-            caller = peer.sae_id if peer is not None else ""
-            service.observer.refused(INTERFACE, method, caller, request.path_params["sae_id"], refused)
-            return _refusal(refused)
-        except ClientDisconnect:
-            return Response(status_code=400)
-        except Exception:
-            # The last resort of a server: log the fault and answer in the standard's form all the same.
-            log.exception("a request to %s failed", method)
-            return _refusal(RequestRefused(503, "server side error"))
-
-    route = Route(f"/api/v1/keys/{{sae_id}}/{method}", endpoint, methods=verbs)
-    # Starlette adds HEAD to GET; a HEAD of enc_keys would spend keys that nobody sees.
-    if route.methods is not None:
-        route.methods.discard("HEAD")
-    return route
-
-
-async def _status(
-    service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, slave: SaeId
-) -> Response:
-    return _json(msgspec.json.encode(await service.status(kme, peer, slave)))
-
-
-async def _enc_keys(
-    service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, slave: SaeId
-) -> Response:
-    if request.method == "GET":
-        wanted = key_request_from_query(_query(request), service.profile)
-    else:
-        wanted = key_request_from_body(await _body(request), service.profile)
-    return _delivered(await service.get_key(kme, peer, slave, wanted))
-
-
-async def _dec_keys(
-    service: KmeService, request: Request, kme: KmeId, peer: PeerIdentity | None, master: SaeId
-) -> Response:
-    if request.method == "GET":
-        wanted = key_ids_from_query(_query(request), service.profile)
-    else:
-        wanted = key_ids_from_body(await _body(request), service.profile)
-    return _delivered(await service.get_key_with_key_ids(kme, peer, master, wanted))
-
-
-def _delivered(delivery: Delivery) -> Response:
-    try:
-        return _json(msgspec.json.encode(delivery.container()))
-    finally:
-        delivery.wipe()
-
-
-def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, "application/json")
-
-
-def _refusal(refused: RequestRefused) -> Response:
-    return _json(error_body(refused), refused.status, refused.headers)
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    return _refusal(
-        RequestRefused(error.status_code, error.detail.lower(), headers=dict(error.headers or {}))
-    )
-
-
-def _sae_id(segment: str) -> SaeId:
-    """Decode the path's SAE ID exactly once; an ID that is not well-formed is simply not known."""
-    try:
-        return SaeId(unquote_to_bytes(segment).decode("utf-8"))
-    except UnicodeDecodeError:
-        raise RequestRefused(400, "the SAE ID in the path is not UTF-8") from None
-
-
-def _query(request: Request) -> str:
-    query: bytes = request.scope["query_string"]
-    return query.decode("ascii", errors="replace")
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body up to the limit; whoever sends more is told so and cut off."""
-    body = bytearray()
-    declared = request.headers.get("content-length", "0")
-    oversize = not declared.isdigit() or int(declared[:12]) > BODY_BYTES_MAX
-    if not oversize:
-        async for chunk in request.stream():
-            body += chunk
-            if oversize := len(body) > BODY_BYTES_MAX:
-                break
-    if oversize:
-        raise RequestRefused(
-            413, f"the body is longer than {BODY_BYTES_MAX} bytes", headers={"Connection": "close"}
-        )
-    content_type = request.headers.get("content-type", "application/json")
-    if body and content_type.partition(";")[0].strip().lower() != "application/json":
-        raise RequestRefused(400, "Content-Type shall be application/json")
-    return bytes(body)

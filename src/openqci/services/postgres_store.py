@@ -260,13 +260,16 @@ class PostgresTransaction(KeyLedger):
         )
         return bytes(row["body"]) if row else None
 
-    def records(self, kme: KmeId, kind: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    def records(
+        self, kme: KmeId, kind: str, prefix: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         rows = self._line.rows(
             "SELECT key, body FROM record WHERE kme = $1 AND kind = $2 AND key >= $3 "
-            "AND ($4 = ''::bytea OR key < $4) ORDER BY key",
+            "AND ($4 = ''::bytea OR key < $4) ORDER BY key LIMIT $5",
             kme,
             kind,
             *prefix_bounds(prefix),
+            limit,
         )
         return iter([(bytes(row["key"]).decode(), bytes(row["body"])) for row in rows])
 

@@ -214,10 +214,13 @@ class SqliteTransaction(KeyLedger):
         ).fetchone()
         return row[0] if row else None
 
-    def records(self, kme: KmeId, kind: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    def records(
+        self, kme: KmeId, kind: str, prefix: str = "", limit: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
         rows = self._connection.execute(
-            "SELECT key, body FROM record WHERE kme = ? AND kind = ? AND key >= ? AND key < ? ORDER BY key",
-            (kme, kind, prefix, after_prefix(prefix)),
+            "SELECT key, body FROM record WHERE kme = ? AND kind = ? AND key >= ? AND key < ? ORDER BY key "
+            "LIMIT ?",
+            (kme, kind, prefix, after_prefix(prefix), -1 if limit is None else limit),
         )
         return iter(rows.fetchall())
 

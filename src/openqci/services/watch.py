@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from openqci.core.errors import RequestRefused
@@ -66,6 +67,10 @@ class Watch(Observer):
 
     def __init__(self, audit: AuditLog, telemetry: Telemetry) -> None:
         self.audit, self.telemetry = audit, telemetry
+        # A metric's child for its labels, looked up once: a request meets four of them.
+        self._delivered = cache(telemetry.keys_delivered.labels)
+        self._requests = cache(telemetry.requests.labels)
+        self._request_seconds = cache(telemetry.request_seconds.labels)
         self._alarms: dict[tuple[str, str], Alarm] = {}
 
     def alarms(self) -> list[dict[str, Any]]:
@@ -98,7 +103,7 @@ class Watch(Observer):
         self, interface: str, role: str, caller: SaeId, others: Sequence[SaeId], keys: Sequence[DeliveredKey]
     ) -> None:
         """Keys were handed to an application."""
-        self.telemetry.keys_delivered.labels(interface, role).inc(len(keys))
+        self._delivered(interface, role).inc(len(keys))
         self.audit.record(
             AuditEvent.KEYS_DELIVERED,
             caller,
@@ -111,8 +116,8 @@ class Watch(Observer):
 
     def answered(self, interface: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
-        self.telemetry.requests.labels(interface, method, status).inc()
-        self.telemetry.request_seconds.labels(interface, method).observe(seconds)
+        self._requests(interface, method, status).inc()
+        self._request_seconds(interface, method).observe(seconds)
 
     def refused(self, interface: str, method: str, caller: str, other: str, refused: RequestRefused) -> None:
         """A request was refused; what concerns rights and keys is written down, bad input is not."""
