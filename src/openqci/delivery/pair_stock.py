@@ -134,6 +134,17 @@ def stream_batches(view: KmeView, stream_id: str) -> list[KeyBatch]:
     return [msgspec.json.decode(body, type=KeyBatch) for body in bodies if body is not None]
 
 
+def stream_batch_keys(view: KmeView) -> list[tuple[str, str]]:
+    """Return (stream ID, name for :func:`batch_by_key`) of every batch of a stream at this KME."""
+    return [(key.rpartition("/")[0], batch.decode()) for key, batch in view.records(STREAM_KIND)]
+
+
+def batch_by_key(view: KmeView, batch_key: str) -> KeyBatch | None:
+    """Return the batch of a name that :func:`stream_batch_keys` gave."""
+    body = view.record(BATCH_KIND, batch_key)
+    return msgspec.json.decode(body, type=KeyBatch) if body is not None else None
+
+
 def batches_in_stock(
     view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()
 ) -> Iterator[KeyBatch]:

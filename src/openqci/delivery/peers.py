@@ -22,7 +22,7 @@ import msgspec
 from openqci.core.errors import PeerMisbehaved, RequestRefused
 from openqci.core.identifiers import KmeId, LinkId
 from openqci.core.keys import SecretBytes
-from openqci.delivery import agreement
+from openqci.delivery import agreement, etsi004
 from openqci.delivery.agreement import BatchAgreed, BatchFailed
 from openqci.delivery.pair_stock import BATCH_KIND, KeyBatch, destroy_batch
 from openqci.keystore import deposits, outbox
@@ -189,6 +189,7 @@ def _is_old(known: PeerState, hello: PeerHello) -> bool:
 def start_over(view: KmeView, peer: KmeId, epoch: str | None, own_links: Sequence[LinkRole]) -> int:
     """Destroy all that was held in common with a peer; return how many bytes of key that was."""
     outbox.forget_peer(view, peer)
+    etsi004.forget_peer(view, peer)
     destroyed = 0
     for order in agreement.open_offers(view):
         theirs = [number for number, leg in enumerate(order.legs) if leg.kme_id == peer]
@@ -236,6 +237,8 @@ def receive_turn(
             return agreement.accept(view, peer, message)
         if message.kind == agreement.VOID_KIND:
             return agreement.void(view, peer, message)
+        if message.kind in etsi004.HANDLERS:
+            return etsi004.HANDLERS[message.kind](view, peer, message)
         if message.kind in rules.handlers:
             return rules.handlers[message.kind](view, peer, message)
         raise PeerMisbehaved(f"{peer} sent a message of the unknown kind {message.kind!r}")
@@ -254,6 +257,10 @@ def settle_answers(view: KmeView, peer: KmeId, answers: outbox.Answers, rules: P
             event = agreement.settle(view, peer, message, answer)
             if event is not None:
                 events.append(event)
+            if isinstance(event, BatchFailed) and event.order.stream_id:
+                etsi004.refeed(view, event.order)
+        elif message.kind in etsi004.SETTLERS:
+            etsi004.SETTLERS[message.kind](view, peer, message, answer)
         else:
             rules.settlers[message.kind](view, peer, message, answer)
 

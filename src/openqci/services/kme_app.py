@@ -30,6 +30,7 @@ from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.audit import AuditEvent, AuditLog
 from openqci.services.data_directory import KEK, lock_directory, read_kek, unusable_named, write_durably
+from openqci.services.etsi004_server import Etsi004Server, StreamService
 from openqci.services.https import HttpsListener
 from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
@@ -259,7 +260,12 @@ class KmeApp:
         )
         self._to_stop.append(self.node.close)
         self._skip_listeners = self._make_skip()
-        listeners: list[HttpsListener | KMEServer] = [*self._skip_listeners, self.operator_listener]
+        self._stream_servers = self._make_etsi004()
+        listeners: list[HttpsListener | KMEServer | Etsi004Server] = [
+            *self._skip_listeners,
+            *self._stream_servers,
+            self.operator_listener,
+        ]
         for listener in [*listeners, self.peer_listener, self.sae_server]:
             self._to_stop.append(listener.stop)
             await listener.start()
@@ -298,6 +304,31 @@ class KmeApp:
             listeners.append(HttpsListener(application, *address, psk.context, protocol))
         return listeners
 
+    def _make_etsi004(self) -> list[Etsi004Server]:
+        """Return the listener for key streams, if the configuration asks for one."""
+        config = self.loaded.config
+        if config.listen.etsi004 is None:
+            return []
+        service = StreamService(
+            self.loaded.kme_id,
+            self.store,
+            config.etsi004.limits(),
+            lambda kme: bool(self.loaded.links_to(kme)),
+            look=self.node.look,
+            carry=self.node.carry,
+            observer=self.watch,
+        )
+        pinned = {sae.id: sae.certificate_sha256 for sae in config.sae}
+        return [
+            Etsi004Server(
+                service,
+                *host_and_port(config.listen.etsi004),
+                self._files.server_context(),
+                identity=partial(peer_identity, rule=config.etsi014.sae_id_from),
+                accepts=lambda peer: pinned.get(peer.sae_id, "") in (None, peer.certificate_sha256),
+            )
+        ]
+
     async def reload(self) -> None:
         """Read certificates and revocation lists again; on a fault go on with those in use."""
         try:
@@ -308,6 +339,8 @@ class KmeApp:
             await self.operator_listener.reload(contexts[1], self._files.is_revoked)
             if self.loaded.config.listen.skip is not None:
                 await self._skip_listeners[0].reload(self._files.server_context(), self._files.is_revoked)
+            for server in self._stream_servers:
+                await server.reload(self._files.server_context(), self._files.is_revoked)
         except ConfigurationError as error:
             self._trouble("certificates", self.loaded.kme_id, str(error))
         else:

@@ -17,6 +17,7 @@ from msgspec import Meta
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.directory import parse_sae_id
+from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import Profile
 from openqci.delivery.supply import PairDemand
 from openqci.services.tls import TlsFiles
@@ -70,6 +71,7 @@ class ListenSection(Section, frozen=True, kw_only=True):
     operator: Address = "127.0.0.1:9443"
     skip: Address | None = None
     skip_psk: Address | None = None
+    etsi004: Address | None = None
 
 
 class StoreSection(Section, frozen=True, kw_only=True):
@@ -114,6 +116,24 @@ class SkipSection(Section, frozen=True, kw_only=True):
 
     remote_systems: list[str] = []
     without_forward_secrecy: bool = False
+
+
+class Etsi004Section(Section, frozen=True, kw_only=True):
+    """``[etsi004]``: what key streams are granted. Sizes in bytes, as in ETSI GS QKD 004.
+
+    ``reserved_bps_max`` is what all streams to one peer together may ask for as ``Min_bps``.
+    """
+
+    chunk_bytes_max: Annotated[int, Meta(ge=32, le=16384)] = 16_384
+    ttl_s_default: Positive = 3_600
+    ttl_s_max: Positive = 86_400
+    timeout_ms_max: Annotated[int, Meta(ge=1, le=600_000)] = 60_000
+    reserved_bps_max: Count = 10_000
+    streams_per_sae_max: Positive = 64
+
+    def limits(self) -> StreamLimits:
+        """Return it for the delivery."""
+        return StreamLimits(**msgspec.structs.asdict(self))
 
 
 class SaeSection(Section, frozen=True, kw_only=True):
@@ -202,6 +222,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     demand: DemandSection = DemandSection()
     etsi014: Etsi014Section = Etsi014Section()
     skip: SkipSection = SkipSection()
+    etsi004: Etsi004Section = Etsi004Section()
     sae: list[SaeSection] = []
     peer: list[PeerSection] = []
     link: list[LinkSection] = []
@@ -352,6 +373,8 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             )
     if config.store.kind == "postgresql" and config.store.url_file is None:
         fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
+    if config.etsi004.ttl_s_default > config.etsi004.ttl_s_max:
+        fault("etsi004.ttl_s_default", "is above ttl_s_max")
     sizes = config.etsi014
     if not sizes.key_size_bits_min <= sizes.key_size_bits <= sizes.key_size_bits_max:
         fault("etsi014.key_size_bits", "is not between key_size_bits_min and key_size_bits_max")

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from openqci.core.errors import KeyUnavailable, OpenQCIError, PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId, SaeId
-from openqci.delivery import agreement, peers, supply
+from openqci.delivery import agreement, etsi004, peers, supply
 from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
 from openqci.delivery.key_ids import BATCH_TAG_BITS
 from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_bytes
@@ -187,6 +187,12 @@ class KmeNode:
             "trouble": figures.last_trouble,
         }
 
+    def carry(self) -> None:
+        """Send what has been put into the outboxes, and look after the stocks, at once."""
+        for line in self._lines.values():
+            line.wake()
+        self._look.set()
+
     def look(self) -> None:
         """Look after the stocks at once."""
         self._look.set()
@@ -317,6 +323,22 @@ class KmeNode:
                 await self.offer(wanted)
             except KeyUnavailable:
                 continue  # a gap in the stream: what is behind it comes at the next look
+        await self._feed_streams(epochs)
+
+    async def _feed_streams(self, epochs: dict[KmeId, str]) -> None:
+        """Give the streams of ETSI GS QKD 004 that this node feeds what they lack."""
+        for stream in await self.read(etsi004.hungry):
+            peer = KmeId(stream.peer_kme)
+            links = self._loaded.links_to(peer)
+            if peer not in epochs or not links:
+                continue
+            link, tag = peers.link_in_epoch(links[0].id, epochs[peer]), secrets.randbits(BATCH_TAG_BITS)
+            feed = partial(etsi004.feed, ksid=stream.ksid, link=link, batch_tag=tag, now_s=time.time())
+            try:
+                if await self.read(feed) is not None:
+                    self._lines[peer].wake()
+            except KeyUnavailable:
+                continue  # the link has none now: at the next look
 
     async def offer(self, wanted: BatchWanted) -> None:
         """Agree on one batch. KeyUnavailable if a link has not enough."""
@@ -442,4 +464,7 @@ def _swept(view: KmeView, now_s: float) -> list[tuple[KeyBatch, int]]:
     for order in agreement.open_offers(view):
         if order.expires_s and order.expires_s < now_s:
             agreement.give_up(view, order)
+            if order.stream_id:
+                etsi004.refeed(view, order)
+    etsi004.sweep(view, now_s)
     return destroy_expired(view, now_s)
