@@ -107,6 +107,21 @@ def test_a_production_node_refuses_a_source_that_is_said_to_be_simulated() -> No
     assert "a production node refuses simulated sources" in faults_of(changed)
 
 
+def test_a_link_has_one_source() -> None:
+    changed = document()
+    tls = {"certificate": "c", "key": "k", "authority": "a"}
+    stream = {"address": "m:25575", "source": "qkd://kme-a", "destination": "qkd://kme-b", **tls}
+    changed["link"][0]["etsi004"] = stream
+    assert "link[0]: has several sources" in faults_of(changed)
+    del changed["link"][0]["etsi014"]
+    assert list(checked_config(Path("kme.toml"), changed).config.link[0].sources) == ["etsi004"]
+    changed["node"]["mode"] = "production"
+    changed["link"][0]["etsi004"] = {**stream, "simulated": True}
+    assert "link[0].etsi004.simulated: a production node refuses simulated sources" in faults_of(changed)
+    del changed["link"][0]["etsi004"]
+    assert "link[0]: has no source" in faults_of(changed)
+
+
 def test_what_is_no_toml_is_said_so(tmp_path: Path) -> None:
     file = tmp_path / "kme.toml"
     file.write_text("version = ")

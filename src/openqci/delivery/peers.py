@@ -26,7 +26,7 @@ from openqci.delivery import agreement, etsi004
 from openqci.delivery.agreement import BatchAgreed, BatchFailed
 from openqci.delivery.pair_stock import BATCH_KIND, KeyBatch, destroy_batch
 from openqci.keystore import deposits, outbox
-from openqci.keystore.deposits import DepositNotice, Verdict
+from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport
 
@@ -218,6 +218,15 @@ def deposits_to_draw(view: KmeView, peer: KmeId, turn: outbox.Turn) -> list[tupl
     ]
 
 
+def introductions(view: KmeView, peer: KmeId, turn: outbox.Turn) -> list[Introduction]:
+    """Return what the peer's sources tell ours in a turn; the shell has them join before it draws key."""
+    return [
+        read_introduction(peer, message)
+        for message in outbox.unanswered(view, peer, turn)
+        if message.kind == deposits.INTRODUCTION_KIND
+    ]
+
+
 def receive_turn(
     view: KmeView, peer: KmeId, received: PeerTurn, drawn: Mapping[int, Drawn], rules: PeerRules
 ) -> outbox.Answers:
@@ -233,6 +242,8 @@ def receive_turn(
     def handle(view: KmeView, peer: KmeId, message: outbox.Message) -> bytes:
         if message.kind == deposits.DEPOSIT_KIND:
             return _accept_deposit(view, peer, message, state.epoch, drawn[message.number], rules)
+        if message.kind == deposits.INTRODUCTION_KIND:
+            return deposits.HEARD
         if message.kind == agreement.FRAME_KIND:
             return agreement.accept(view, peer, message)
         if message.kind == agreement.VOID_KIND:
@@ -259,6 +270,8 @@ def settle_answers(view: KmeView, peer: KmeId, answers: outbox.Answers, rules: P
                 events.append(event)
             if isinstance(event, BatchFailed) and event.order.stream_id:
                 etsi004.refeed(view, event.order)
+        elif message.kind == deposits.INTRODUCTION_KIND:
+            return  # if the other end could not join, the source gives it up by itself
         elif message.kind in etsi004.SETTLERS:
             etsi004.SETTLERS[message.kind](view, peer, message, answer)
         else:
@@ -274,6 +287,14 @@ def read_notice(peer: KmeId, message: outbox.Message) -> DepositNotice:
         return deposits.decode_notice(message.body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PeerMisbehaved(f"{peer} sent a deposit that cannot be read: {error}") from None
+
+
+def read_introduction(peer: KmeId, message: outbox.Message) -> Introduction:
+    """Return what a peer's source tells ours; PeerMisbehaved if it cannot be read."""
+    try:
+        return deposits.decode_introduction(message.body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise PeerMisbehaved(f"{peer} sent an introduction that cannot be read: {error}") from None
 
 
 def _accept_deposit(

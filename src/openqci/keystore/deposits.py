@@ -27,12 +27,15 @@ from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
 
 DEPOSIT_KIND = "deposit"
+INTRODUCTION_KIND = "source-introduction"
+HEARD = b"heard"
 REPORT_KIND = "link-report"
 KEPT_KIND = "deposit-under-way"
 
 DEPOSIT_BYTES_MIN = 2 * ONE_TIME_MAC_KEY_BYTES
 DEPOSIT_BYTES_MAX = 1 << 20
 KEY_IDS_MAX = 4096
+INTRODUCTION_CHARACTERS_MAX = 256
 
 
 class DepositNotice(msgspec.Struct, frozen=True):
@@ -45,6 +48,13 @@ class DepositNotice(msgspec.Struct, frozen=True):
     stream_end_bytes: int
     report: SourceReport
     tag: bytes
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """What the leader's source tells the other end's before key can be drawn (``JoinedSource``)."""
+
+    link: str
+    text: str
 
 
 class Verdict(StrEnum):
@@ -107,6 +117,21 @@ def offer(view: KmeView, peer: KmeId, link: LinkId, initiator: KmeId, supplied: 
     view.put_record(KEPT_KIND, link, str(number).encode())
     view.append(_aside(link, number), supplied.key)
     return length_bytes - ONE_TIME_MAC_KEY_BYTES
+
+
+def introduce(view: KmeView, peer: KmeId, link: LinkId, text: str) -> None:
+    """Put what the leader's source tells the other end's into the outbox, before the next deposit."""
+    invariant(len(text) <= INTRODUCTION_CHARACTERS_MAX, "an introduction is short")
+    body = msgspec.msgpack.encode(Introduction(link, text))
+    outbox.post(view, peer, deposit_lane(link), INTRODUCTION_KIND, body)
+
+
+def decode_introduction(body: bytes) -> Introduction:
+    """Read an introduction; msgspec.DecodeError if it is none, ValueError if it makes no sense."""
+    introduction = msgspec.msgpack.decode(body, type=Introduction)
+    if len(introduction.text) > INTRODUCTION_CHARACTERS_MAX:
+        raise ValueError(f"an introduction has at most {INTRODUCTION_CHARACTERS_MAX} characters")
+    return introduction
 
 
 def decode_notice(body: bytes) -> DepositNotice:

@@ -8,7 +8,7 @@ Adapters for ETSI GS QKD 014 and 004 modules are in ``openqci.services``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -57,3 +57,20 @@ class KeySource(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+
+
+@runtime_checkable
+class JoinedSource(KeySource, Protocol):
+    """A source whose two ends have to meet at the modules before either can draw.
+
+    What the leading end has made ready there is told to the other end once; it holds no secret.
+    """
+
+    async def prepare(self) -> str | None:
+        """Make ready what key is drawn from, at the leading end; return what to tell the other end, if new.
+
+        OSError if the module cannot be reached or does not make it ready.
+        """
+
+    async def join(self, text: str) -> None:
+        """Join what the leading end tells of, at the other end; the same errors as drawing."""

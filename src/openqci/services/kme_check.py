@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from openqci.core.errors import ConfigurationError, OpenQCIError
 from openqci.core.identifiers import KmeId
 from openqci.services.kme_app import StateFolder
-from openqci.services.kme_config import LoadedConfig
+from openqci.services.kme_config import LoadedConfig, Source004Section, Source014Section
 from openqci.services.pki import kme_identity, read_certificate, read_certificates
 from openqci.services.sources import make_source, module_tls
 from openqci.services.tls import read_revocation_list
@@ -56,7 +56,7 @@ def check(loaded: LoadedConfig) -> list[Result]:
     files += [
         (f"link {link.id}: certificate for the module", at.certificate, at.key, at.authority)
         for link in loaded.config.link
-        if (at := link.etsi014) is not None
+        for at in link.sources.values()
     ]
     results = [
         _certificate(subject, *(loaded.path(name) for name in (certificate, key, authority)))
@@ -81,17 +81,24 @@ async def check_neighbours(loaded: LoadedConfig) -> list[Result]:
             continue
         results.append(await _reached(subject, peer.url, context, peer.kme_id))
     for link in loaded.config.link:
-        if link.etsi014 is None:
-            continue
-        subject = f"link {link.id}: module at {link.etsi014.url}"
-        try:
-            context = module_tls(loaded, link.etsi014)
-        except ConfigurationError as error:
-            results.append(Result(subject, str(error)))
-            continue
-        reached = await _reached(subject, link.etsi014.url, context, None)
-        results.append(await _module_answers(loaded, link.id, subject) if reached.good else reached)
+        for section in link.sources.values():
+            url, name = _address_of(section)
+            subject = f"link {link.id}: module at {url}"
+            try:
+                context = module_tls(loaded, section)
+            except ConfigurationError as error:
+                results.append(Result(subject, str(error)))
+                continue
+            reached = await _reached(subject, url, context, name)
+            results.append(await _module_answers(loaded, link.id, subject) if reached.good else reached)
     return results
+
+
+def _address_of(section: Source014Section | Source004Section) -> tuple[str, str | None]:
+    """Return where a module is, and the name that its certificate must bear, if it is not the host."""
+    if isinstance(section, Source014Section):
+        return section.url, section.kme_id
+    return f"tls://{section.address}", section.server_name
 
 
 async def _module_answers(loaded: LoadedConfig, link_id: str, subject: str) -> Result:

@@ -156,19 +156,37 @@ class PeerSection(Section, frozen=True, kw_only=True):
     saes: list[SaeText] = []
 
 
-class Source014Section(Section, frozen=True, kw_only=True):
-    """``[link.etsi014]``: the QKD module's KME, of which this node is an SAE (ETSI GS QKD 014)."""
+class SourceSection(Section, frozen=True, kw_only=True):
+    """What every kind of source has: files for the module (PEM), and what its operator knows of its key."""
 
-    url: Url
-    peer_sae_id: SaeText
     certificate: PathText
     key: PathText
     authority: PathText
-    kme_id: str | None = None
     protocol: str = "unknown"
     proof: str = "stated by the module's maker"
     epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-9
     simulated: bool = False
+
+
+class Source014Section(SourceSection, frozen=True, kw_only=True):
+    """``[link.etsi014]``: the QKD module's KME, of which this node is an SAE (ETSI GS QKD 014)."""
+
+    url: Url
+    peer_sae_id: SaeText
+    kme_id: str | None = None
+
+
+class Source004Section(SourceSection, frozen=True, kw_only=True):
+    """``[link.etsi004]``: the QKD module's key stream server, of which this node is an application.
+
+    ``source``, ``destination`` and ``chunk_bytes`` are the same at both ends of the link.
+    """
+
+    address: Address
+    source: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+$")]
+    destination: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+$")]
+    chunk_bytes: Annotated[int, Meta(ge=8, le=65536)] = 1024
+    server_name: str | None = None
 
 
 class LinkSection(Section, frozen=True, kw_only=True):
@@ -178,8 +196,15 @@ class LinkSection(Section, frozen=True, kw_only=True):
     peer: Name
     leads: bool
     etsi014: Source014Section | None = None
+    etsi004: Source004Section | None = None
     low_bytes: Positive = 256 * 1024
     high_bytes: Positive = 2 * 1024 * 1024
+
+    @property
+    def sources(self) -> dict[str, Source014Section | Source004Section]:
+        """The sources that the section names, by kind; a sound one has exactly one."""
+        named = {"etsi014": self.etsi014, "etsi004": self.etsi004}
+        return {kind: source for kind, source in named.items() if source is not None}
 
 
 class PairSection(Section, frozen=True, kw_only=True):
@@ -362,15 +387,17 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
     for number, link in enumerate(config.link):
         if link.peer not in peers:
             fault(f"link[{number}].peer", f"{link.peer!r} is no [[peer]]; expected one of {sorted(peers)}")
-        if link.etsi014 is None:
-            fault(f"link[{number}]", "has no source; expected [link.etsi014]")
+        if len(link.sources) != 1:
+            what = "several sources" if link.sources else "no source"
+            fault(f"link[{number}]", f"has {what}; expected one of [link.etsi014] and [link.etsi004]")
         if link.low_bytes > link.high_bytes:
             fault(f"link[{number}].low_bytes", "is above high_bytes")
-        if link.etsi014 is not None and link.etsi014.simulated and config.node.mode == "production":
-            fault(
-                f"link[{number}].etsi014.simulated",
-                'a production node refuses simulated sources; use mode = "laboratory" to try things out',
-            )
+        for kind, source in link.sources.items():
+            if source.simulated and config.node.mode == "production":
+                fault(
+                    f"link[{number}].{kind}.simulated",
+                    'a production node refuses simulated sources; use mode = "laboratory" to try things out',
+                )
     if config.store.kind == "postgresql" and config.store.url_file is None:
         fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
     if config.etsi004.ttl_s_default > config.etsi004.ttl_s_max:

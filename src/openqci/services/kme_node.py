@@ -29,7 +29,7 @@ from openqci.delivery.supply import PairDemand
 from openqci.keystore import deposits
 from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
 from openqci.keystore.ports import KmeView
-from openqci.keystore.supply import KeySource, SuppliedKey
+from openqci.keystore.supply import JoinedSource, KeySource, SuppliedKey
 from openqci.services.kme_config import LinkSection, LoadedConfig
 from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine, PeerTransport
 
@@ -269,6 +269,9 @@ class KmeNode:
                 if busy or not filling:
                     wait_s = FILL_WAIT_S_MIN if busy else LOOK_EVERY_S
                     continue
+                if isinstance(source, JoinedSource) and (text := await source.prepare()) is not None:
+                    await self.read(partial(_introduced, peer=peer, link=name, text=text))
+                    self._lines[peer].wake()
                 supplied = await source.draw(DRAW_BYTES_MAX)
                 await self._deposit(peer, name, self.kme if mine <= theirs else peer, supplied)
             except KeyUnavailable as shortage:
@@ -436,6 +439,13 @@ def _deposited(
     if known is None or not link.endswith(f".{known.epoch}"):
         return None
     return deposits.offer(view, peer, link, initiator, supplied)
+
+
+def _introduced(view: KmeView, peer: KmeId, link: LinkId, text: str) -> None:
+    """Tell the other end's source what ours has made ready, unless an epoch has ended meanwhile."""
+    known = peers.peer_state(view, peer)
+    if known is not None and link.endswith(f".{known.epoch}"):
+        deposits.introduce(view, peer, link, text)
 
 
 def _link_state(view: KmeView, link: LinkId, peer: KmeId) -> tuple[bool, int, int]:

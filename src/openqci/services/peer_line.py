@@ -39,9 +39,9 @@ from openqci.delivery.peers import (
     Standing,
 )
 from openqci.keystore import outbox
-from openqci.keystore.deposits import Verdict
+from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.keystore.supply import KeySource
+from openqci.keystore.supply import JoinedSource, KeySource
 
 log = logging.getLogger(__name__)
 
@@ -164,9 +164,18 @@ class PeerDesk:
             return await self._act(peer, received)
 
     async def _act(self, peer: KmeId, received: PeerTurn) -> bytes:
-        due = await self._store.run(
-            lambda tx: peers.deposits_to_draw(KmeView(tx, self._kme), peer, received.turn)
-        )
+        def looked(
+            transaction: StoreTransaction,
+        ) -> tuple[list[Introduction], list[tuple[int, DepositNotice]]]:
+            view = KmeView(transaction, self._kme)
+            return (
+                peers.introductions(view, peer, received.turn),
+                peers.deposits_to_draw(view, peer, received.turn),
+            )
+
+        introduced, due = await self._store.run(looked)
+        for introduction in introduced:
+            await self._join(introduction.link.rpartition(".")[0], introduction.text)
         drawn: dict[int, Drawn] = {}
         for number, notice in due:
             found = await self._draw(notice.link.rpartition(".")[0], notice.key_ids, notice.length_bytes)
@@ -182,6 +191,17 @@ class PeerDesk:
                 if not isinstance(found, Verdict):
                     found[0].wipe()
         return msgspec.msgpack.encode(answers)
+
+    async def _join(self, link: str, text: str) -> None:
+        """Have our source join what the peer's has made ready; if it cannot, the peer's tries another."""
+        source = self._sources.get(link)
+        if not isinstance(source, JoinedSource):
+            return
+        try:
+            async with asyncio.timeout(DRAW_S_MAX):
+                await source.join(text)
+        except (OpenQCIError, OSError, TimeoutError) as error:
+            log.warning("link %s: the module does not join the peer's (%s)", link, error or "no answer")
 
     async def _draw(self, link: str, key_ids: tuple[str, ...], length_bytes: int) -> Drawn | None:
         """Draw a deposit's key from our own module; None if it may be there later."""

@@ -4,29 +4,61 @@ import ssl
 
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.keystore.supply import KeySource, SourceReport
-from openqci.services.kme_config import LinkSection, LoadedConfig, Source014Section
+from openqci.services.kme_config import (
+    LinkSection,
+    LoadedConfig,
+    Source004Section,
+    Source014Section,
+    SourceSection,
+    host_and_port,
+)
+from openqci.services.source_004 import Source004, Source004Settings
 from openqci.services.source_014 import Source014, Source014Settings
 from openqci.services.tls import TlsFiles
 
 
 def make_source(loaded: LoadedConfig, link: LinkSection) -> KeySource:
     """Return the source of a link; ConfigurationError if its files cannot be used."""
-    if link.etsi014 is None:
-        raise ConfigurationError(Fault(str(loaded.file), f"link {link.id}", "has no source"))
-    section = link.etsi014
-    settings = Source014Settings(
-        url=section.url.rstrip("/"),
-        peer_sae_id=section.peer_sae_id,
-        kme_id=section.kme_id,
-        report=SourceReport(section.protocol, section.proof, section.epsilon, section.simulated),
-    )
-    module_tls(loaded, section)  # a file that cannot be used is told at the start, not at the first request
-    return Source014(settings, lambda: module_tls(loaded, section))
+    for section in link.sources.values():
+        # A file that cannot be used is told at the start, not at the first request.
+        module_tls(loaded, section)
+        if isinstance(section, Source014Section):
+            return _source_014(loaded, section)
+        return _source_004(loaded, section)
+    raise ConfigurationError(Fault(str(loaded.file), f"link {link.id}", "has no source"))
 
 
-def module_tls(loaded: LoadedConfig, section: Source014Section) -> ssl.SSLContext:
+def module_tls(loaded: LoadedConfig, section: SourceSection) -> ssl.SSLContext:
     """Return the TLS rules towards a module; read anew at every connection, so that files may change."""
     certificate, key, authority = (
         loaded.path(name) for name in (section.certificate, section.key, section.authority)
     )
     return TlsFiles(certificate, key, authority).client_context()
+
+
+def _source_014(loaded: LoadedConfig, section: Source014Section) -> KeySource:
+    settings = Source014Settings(
+        url=section.url.rstrip("/"),
+        peer_sae_id=section.peer_sae_id,
+        kme_id=section.kme_id,
+        report=_report(section),
+    )
+    return Source014(settings, lambda: module_tls(loaded, section))
+
+
+def _source_004(loaded: LoadedConfig, section: Source004Section) -> KeySource:
+    host, port = host_and_port(section.address)
+    settings = Source004Settings(
+        host=host,
+        port=port,
+        source=section.source,
+        destination=section.destination,
+        chunk_bytes=section.chunk_bytes,
+        server_name=section.server_name,
+        report=_report(section),
+    )
+    return Source004(settings, lambda: module_tls(loaded, section))
+
+
+def _report(section: SourceSection) -> SourceReport:
+    return SourceReport(section.protocol, section.proof, section.epsilon, section.simulated)
