@@ -30,9 +30,9 @@ from openqci.core.identifiers import KmeId
 from openqci.delivery import agreement, pair_stock
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.services.kme_app import StateFolder
 from openqci.services.kme_config import load_config
 from openqci.services.sae_client import SAEClient
+from openqci.services.state_folder import StateFolder
 from tests.keystore.postgres import server_url
 from tests.kme.make import Process, openqci, sae, status_of
 from tests.system.make import free_port_base

@@ -156,7 +156,9 @@ class Book:
                     continue
                 for slave in (batch.slave_sae, *batch.additional_slaves):
                     copies = pair_stock.slave_copies(views[homes[slave]], batch.batch_tag)
-                    copy = next((each for each in copies if each.slave_sae == slave), None)
+                    # Tags have few bits here: another master's batch for the slave may bear the same one.
+                    own = [each for each in copies if each.master_sae == batch.master_sae]
+                    copy = next((each for each in own if each.slave_sae == slave), None)
                     if copy is None:
                         self.fault(f"I3: {slave} has no copy of a batch that {batch.master_sae} can spend")
                         continue

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from openqci.core.errors import OpenQCIError
 from openqci.crypto.sealing import Sealer
 from openqci.keystore.memory import MemoryRows, MemoryTransaction
-from openqci.services import kme, kme_app, kme_node, peer_line
+from openqci.services import kme, kme_node, peer_line, state_folder
 
 Result = TypeVar("Result")
 
@@ -61,7 +61,7 @@ def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> 
     )
     before = [(module, module.__dict__["time"]) for module in (kme, kme_node, peer_line)]
     secrets = kme_node.__dict__["secrets"]
-    makers = (kme_node, kme_app)
+    makers = (kme_node, state_folder)
     try:
         for module, _ in before:
             module.__dict__["time"] = clock

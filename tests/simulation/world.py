@@ -24,10 +24,11 @@ from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
 from openqci.services.kme import KmeService
-from openqci.services.kme_app import enter_applications, opened_for_running
+from openqci.services.kme_app import enter_applications
 from openqci.services.kme_config import LoadedConfig, checked_config
 from openqci.services.kme_node import KmeNode
 from openqci.services.peer_line import PeerEndpoint
+from openqci.services.state_folder import opened_for_running
 from tests.simulation.checker import Book
 from tests.simulation.loop import (
     NONE,

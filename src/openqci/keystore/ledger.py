@@ -12,10 +12,10 @@ from contextlib import closing
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from openqci.core.errors import KeyUnavailable, invariant
+from openqci.core.errors import IntegrityError, KeyUnavailable, invariant
 from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes, StoredRange
-from openqci.crypto.sealing import Sealer
+from openqci.crypto.sealing import KEK_BYTES, Sealer, number_of
 
 SEGMENT_BYTES = 1984
 """Longest run of bytes sealed together: spending a few bytes seals at most this many again.
@@ -23,6 +23,9 @@ SEGMENT_BYTES = 1984
 Two sealed segments fit a 4 KiB database page; with 2,048 bytes only one does, and the store and what each
 commit writes grow by half (docs/decisions/0001-key-streams-not-key-rows.md).
 """
+
+NO_KME, CHECK_STREAM = KmeId(""), StreamId("kek-check")
+"""Where the sealed zeros lie whose opening shows that the root key is the one of this store."""
 
 SEGMENTS_SEARCHED_MAX = 8192
 """How many segments ``take_next`` looks through for a contiguous run before it gives up: some 20 ms."""
@@ -38,6 +41,15 @@ class Segment(NamedTuple):
     @property
     def end(self) -> int:
         return self.start + self.length
+
+
+class PlacedSegment(NamedTuple):
+    """A segment and the stream that it lies in."""
+
+    kme: KmeId
+    stream: StreamId
+    number: int
+    segment: Segment
 
 
 class StreamRow(NamedTuple):
@@ -74,6 +86,16 @@ class LedgerRows(Protocol):
 
     def streams(self, kme: KmeId, prefix: str) -> Iterator[tuple[StreamId, int]]:
         """Return (stream, stock) of the KME's streams with this prefix, in order of name."""
+
+    def segments_after(self, number: int, start: int, limit: int) -> "list[PlacedSegment]":
+        """Return segments of all streams behind a place, in order of stream number and start."""
+
+    def put_check(self, sealed: bytes) -> None:
+        """Write the sealed zeros that tell whether a store is opened with its own root key."""
+
+
+RESEAL_SEGMENTS = 128
+"""Segments looked at by one :meth:`KeyLedger.reseal`: a quarter of a megabyte, some milliseconds."""
 
 
 class KeyLedger:
@@ -154,6 +176,26 @@ class KeyLedger:
         self._rows.put_stream(kme, stream, row.end, 0)
         return row.stock
 
+    def reseal(self, number: int = 0, start: int = -1) -> tuple[int, int] | None:
+        """Seal anew, under the root key in use, what is sealed under others, from behind a place on.
+
+        Returns where to go on (stream number, start), or None at the end: then nothing in the store is sealed
+        under a root key that was not in use when the first call of the round was made.
+        """
+        placed = self._rows.segments_after(number, start, RESEAL_SEGMENTS)
+        for kme, stream, at, segment in placed:
+            if number_of(segment.sealed, segment.length) != self._sealer.current:
+                with (
+                    self._sealer.open(kme, stream, segment.start, segment.length, segment.sealed) as opened,
+                    memoryview(opened.reveal()) as clear,
+                ):
+                    self._rows.remove(at, segment.start)
+                    self._add(kme, stream, at, segment.start, clear)
+        if len(placed) == RESEAL_SEGMENTS:
+            return placed[-1].number, placed[-1].segment.start
+        self._rows.put_check(sealed_check(self._sealer))
+        return None
+
     def _add(self, kme: KmeId, stream: StreamId, number: int, start: int, clear: memoryview) -> None:
         self._rows.add(number, Segment(start, len(clear), self._sealer.seal(kme, stream, start, clear)))
 
@@ -201,6 +243,21 @@ class KeyLedger:
             with clear[cut_from:cut_to] as inside:
                 room[: cut_to - cut_from] = inside
         return cut_to - cut_from
+
+
+def sealed_check(sealer: Sealer) -> bytes:
+    """Return zeros sealed under the root key in use; their opening shows that a store has its own."""
+    with SecretBytes(bytes(KEK_BYTES)) as zeros:
+        return sealer.seal(NO_KME, CHECK_STREAM, 0, zeros)
+
+
+def check_opens(sealer: Sealer, sealed: bytes) -> bool:
+    """Tell whether a store's sealed zeros open."""
+    try:
+        sealer.open(NO_KME, CHECK_STREAM, 0, KEK_BYTES, sealed).wipe()
+    except IntegrityError:
+        return False
+    return True
 
 
 def joined(segments: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

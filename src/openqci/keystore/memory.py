@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from openqci.core.identifiers import KmeId, StreamId
 from openqci.crypto.sealing import Sealer
-from openqci.keystore.ledger import KeyLedger, Segment, StreamRow
+from openqci.keystore.ledger import KeyLedger, PlacedSegment, Segment, StreamRow
 
 Key = TypeVar("Key", str, int)
 Value = TypeVar("Value")
@@ -153,6 +153,23 @@ class MemoryRows:
                 return
             yield StreamId(name), row.stock
 
+    def segments_after(self, number: int, start: int, limit: int) -> list[PlacedSegment]:
+        names = {
+            row.number: (kme, StreamId(name))
+            for kme, table in self._named.items()
+            for name, row in table.rows_from(0)
+        }
+        found = (
+            PlacedSegment(*names[at], at, segment)
+            for at in sorted(self._segments)
+            for _, segment in self._segments[at].rows_from(0)
+            if (at, segment.start) > (number, start)
+        )
+        return list(islice(found, limit))
+
+    def put_check(self, sealed: bytes) -> None:
+        """Nothing here outlives its root key."""
+
     def _streams_of(self, kme: KmeId) -> SortedTable[str, StreamRow]:
         table = self._named.get(kme)
         if table is None:
@@ -195,9 +212,9 @@ class MemoryTransaction(KeyLedger):
 class MemoryKeyStore:
     """Runs each work at once; a work that raises leaves no trace."""
 
-    def __init__(self, kek: bytes = bytes(32)) -> None:
+    def __init__(self, kek: bytes | Sealer = bytes(32)) -> None:
         self._rows = MemoryRows()
-        self._sealer = Sealer(kek)
+        self._sealer = kek if isinstance(kek, Sealer) else Sealer(kek)
 
     def submit(self, work: Callable[[MemoryTransaction], Result]) -> "Future[Result]":
         """Run ``work`` in a transaction of its own; its result or exception is in the future."""

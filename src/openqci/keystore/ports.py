@@ -34,6 +34,9 @@ class StoreTransaction(Protocol):
     def destroy(self, kme: KmeId, stream: StreamId) -> int:
         """Erase the whole stream; return how many bytes were left of it."""
 
+    def reseal(self, number: int = 0, start: int = -1) -> tuple[int, int] | None:
+        """Seal the next segments behind a place under the root key in use; return where to go on, or None."""
+
     def put_record(self, kme: KmeId, kind: str, key: str, body: bytes) -> None:
         """Write a small document; it replaces one of the same name. Never for key material."""
 

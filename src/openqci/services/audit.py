@@ -56,6 +56,7 @@ class AuditEvent(StrEnum):
     CERTIFICATES_READ = "certificates-read"
     ALARM_RAISED = "alarm-raised"
     ALARM_CLEARED = "alarm-cleared"
+    KEYS_RENEWED = "keys-renewed"
     ZEROISED = "zeroised"
     LINE_TORN = "line-torn"
     LINES_LOST = "lines-lost"

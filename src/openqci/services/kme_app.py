@@ -7,167 +7,52 @@ to applications in :mod:`openqci.services.kme`. Stopping lets requests in hand e
 import asyncio
 import logging
 import math
-import os
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
-
-import msgspec
+from typing import Any, cast
 
 from openqci import __version__
-from openqci.core.errors import ConfigurationError, Fault, OpenQCIError
+from openqci.core.errors import ConfigurationError, OpenQCIError, invariant
 from openqci.core.identifiers import KmeId, SaeId, SiteId
-from openqci.crypto.sealing import KEK_BYTES
 from openqci.delivery.admission import Quota
 from openqci.delivery.directory import SaeDirectory, SaeRecord
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.delivery.skip import SkipRules
-from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.audit import AuditEvent, AuditLog
-from openqci.services.data_directory import KEK, lock_directory, read_kek, unusable_named, write_durably
 from openqci.services.etsi004_server import Etsi004Server, StreamService
 from openqci.services.https import HttpsListener
+from openqci.services.keyring import Keyring
 from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
 from openqci.services.kme_node import KmeNode
 from openqci.services.kme_server import KMEEndpoint, KMEServer
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
-from openqci.services.peer_line import HttpsTransport, OwnStore
+from openqci.services.peer_line import HttpsTransport
 from openqci.services.pki import fingerprint, peer_identity, read_certificate
-from openqci.services.postgres_store import PostgresKeyStore, erase, read_url
 from openqci.services.psk_tls import PskContext, read_psk
 from openqci.services.roles import Holder, Role
 from openqci.services.skip_server import PskProtocol, SkipService, skip_application
-from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.services.state_folder import AUDIT, StateFolder, counted_on, opened_for_running, store_identity
 from openqci.services.telemetry import Telemetry
 from openqci.services.watch import Watch
 
 log = logging.getLogger(__name__)
 
-NODE_FILE, STORE_FILE, AUDIT = "node.json", "store.sqlite", "audit"
-STATE_VERSION = 1
 CERTIFICATE_WARN_DAYS = 30
-IDENTITY_KIND = "store-identity"
+ANCHOR_EVERY_S = 60.0
+"""How old a copy of the store, taken from a node that was killed later, may be without being noticed."""
+
+RENEWAL_LOOK_S = 60.0
+RESEAL_REST_S = 0.005
+"""Pause between the steps of a renewal, so that requests come in between."""
 
 SourceMaker = Callable[[LoadedConfig, LinkSection], KeySource]
-
-
-class NodeDescription(msgspec.Struct, frozen=True):
-    """What ``node.json`` in the state folder says."""
-
-    format_version: int
-    kme_id: str
-    made_at_s: float
-
-
-class StateFolder:
-    """A node's state folder, locked: one process runs it."""
-
-    def __init__(self, loaded: LoadedConfig, lock: int) -> None:
-        self.path, self._loaded, self._lock = loaded.state_dir, loaded, lock
-
-    @classmethod
-    def make(cls, loaded: LoadedConfig) -> None:
-        """Make the folder of a new node, with its key-encryption key and an empty store."""
-        path, kme_id = loaded.state_dir, loaded.kme_id
-        with unusable_named(path):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.chmod(0o700)
-            if (path / NODE_FILE).exists():
-                raise ConfigurationError(Fault(str(path), "", "is the state folder of a node already"))
-            lock = lock_directory(path)
-            try:
-                write_durably(path / KEK, secrets.token_bytes(KEK_BYTES))
-                cls(loaded, lock).open_store().close()
-                # The description comes last: it says that the folder is whole.
-                description = NodeDescription(STATE_VERSION, kme_id, time.time())
-                write_durably(path / NODE_FILE, msgspec.json.format(msgspec.json.encode(description)))
-            finally:
-                os.close(lock)
-
-    @classmethod
-    def open(cls, loaded: LoadedConfig) -> "StateFolder":
-        """Lock the folder of a node; ConfigurationError if it is none, another's, or in use."""
-        path, kme_id = loaded.state_dir, loaded.kme_id
-        file = path / NODE_FILE
-        with unusable_named(path):
-            if not file.exists():
-                raise ConfigurationError(
-                    Fault(str(path), "", "is no state folder of a node; make one with `openqci kme init`")
-                )
-            try:
-                description = msgspec.json.decode(file.read_bytes(), type=NodeDescription)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise ConfigurationError(Fault(str(file), "", f"is damaged ({error})")) from None
-            if (description.format_version, description.kme_id) != (STATE_VERSION, kme_id):
-                raise ConfigurationError(
-                    Fault(
-                        str(file),
-                        "kme_id",
-                        f"is {description.kme_id!r} (version {description.format_version}), expected "
-                        f"{kme_id!r} (version {STATE_VERSION})",
-                    )
-                )
-            return cls(loaded, lock_directory(path))
-
-    def open_store(self) -> "SqliteKeyStore | PostgresKeyStore":
-        """Open the node's store."""
-        kek, database = read_kek(self.path / KEK), self._database()
-        if database is None:
-            return SqliteKeyStore.open(self.path / STORE_FILE, kek)
-        return PostgresKeyStore.open(database[0], kek, database[1])
-
-    def _database(self) -> tuple[str, str] | None:
-        """Return address and schema of the PostgreSQL store, or None for SQLite."""
-        store = self._loaded.config.store
-        if store.kind != "postgresql" or store.url_file is None:
-            return None
-        return read_url(self._loaded.path(store.url_file)), store.schema_name
-
-    def destroy_kek(self) -> None:
-        """Overwrite and remove the key-encryption key: nothing in the store, or a copy of it, opens again."""
-        file = self.path / KEK
-        descriptor = os.open(file, os.O_WRONLY)
-        try:
-            os.write(descriptor, secrets.token_bytes(KEK_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        file.unlink()
-
-    def zeroise(self) -> None:
-        """Remove key-encryption key, store and description: what stays is the audit log, and the lock."""
-        if (self.path / KEK).exists():
-            self.destroy_kek()
-        database = self._database()
-        if database is not None:
-            erase(*database)
-        for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", NODE_FILE):
-            (self.path / name).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Let another process run the node."""
-        os.close(self._lock)
-
-
-def opened_for_running(transaction: StoreTransaction) -> OwnStore:
-    """Return which store this is, counting this opening: peers notice a store that goes back."""
-    view = KmeView(transaction, KmeId("*"))
-    body = view.record(IDENTITY_KIND, "own")
-    known = msgspec.json.decode(body, type=dict[str, str]) if body is not None else {}
-    own = OwnStore(known.get("store_id") or secrets.token_hex(16), int(known.get("generation", "0")) + 1)
-    view.put_record(
-        IDENTITY_KIND,
-        "own",
-        msgspec.json.encode({"store_id": own.store_id, "generation": str(own.generation)}),
-    )
-    return own
 
 
 def enter_applications(transaction: StoreTransaction, loaded: LoadedConfig) -> None:
@@ -199,6 +84,7 @@ class KmeApp:
         self._files = loaded.tls_files()
         self._own_certificate = read_certificate(self._files.certificate)
         self._zeroised = False
+        self._renewing = asyncio.Lock()
         self.stop = asyncio.Event()
         self._to_stop: list[Callable[[], Awaitable[None]]] = []
         self.telemetry = Telemetry()
@@ -210,7 +96,9 @@ class KmeApp:
     async def start(self) -> None:
         """Open everything; ConfigurationError if an address, certificate or store cannot be used."""
         loaded, config = self.loaded, self.loaded.config
+        self._folder.check_anchor(await self.store.run(store_identity))
         self.own = await self.store.run(opened_for_running)
+        await self._count_on()
         await self.store.run(lambda tx: enter_applications(tx, loaded))
         sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
         files = self._files
@@ -252,7 +140,12 @@ class KmeApp:
         operator_host, operator_port = host_and_port(config.listen.operator)
         self.operator_listener = HttpsListener(
             operator_application(
-                self.status, self.reasons_not_ready, self.metrics, self.zeroise, self._mapped_roles()
+                self.status,
+                self.reasons_not_ready,
+                self.metrics,
+                self.zeroise,
+                self._mapped_roles(),
+                renew=self.renew,
             ),
             operator_host,
             operator_port,
@@ -350,21 +243,79 @@ class KmeApp:
 
     async def run(self) -> None:
         """Run until ``stop`` is set."""
-        running = asyncio.create_task(self.node.run())
-        stopping = asyncio.create_task(self.stop.wait())
+        stopping: asyncio.Task[Any] = asyncio.create_task(self.stop.wait())
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(work()) for work in (self.node.run, self._keep_anchor, self._keep_keyring)
+        ]
         try:
-            done, _ = await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if running in done:
-                running.result()
+            await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
-            for task in (running, stopping):
+            for task in (*tasks, stopping):
                 task.cancel()
-            await asyncio.gather(running, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    async def _count_on(self) -> None:
+        """Let the store and the folder's anchor go one further: first the store, then the anchor."""
+        identity = await self.store.run(counted_on)
+        await asyncio.to_thread(self._folder.set_anchor, identity)
+
+    async def _keep_anchor(self) -> None:
+        while True:
+            await asyncio.sleep(ANCHOR_EVERY_S)
+            try:
+                await self._count_on()
+            except (OpenQCIError, OSError) as error:
+                log.error("the anchor of the store cannot be set now: %s", error)
+
+    async def _keep_keyring(self) -> None:
+        """Renew the root keys when it is time, and go on with a renewal that a stop has cut off."""
+        period_s = 3600 * self.loaded.config.kek.renew_every_h
+        while True:
+            keyring = self._keyring()
+            due = bool(period_s) and time.time() - keyring.made_at_s >= period_s
+            if due or len(keyring.numbers) > 1:
+                try:
+                    await self.renew()
+                except (OpenQCIError, OSError) as error:
+                    self._trouble("key renewal", self.loaded.kme_id, str(error))
+            await asyncio.sleep(min(RENEWAL_LOOK_S, period_s or RENEWAL_LOOK_S))
+
+    async def renew(self) -> int:
+        """Renew root keys and key-encryption key: what was spent until now opens to nobody any more.
+
+        Returns the number of the root key in use from now on.
+        """
+        async with self._renewing:
+            keyring = self._keyring()
+            if len(keyring.numbers) == 1:
+                await asyncio.to_thread(keyring.begin_renewal)
+            place: tuple[int, int] | None = (0, -1)
+            while place is not None:
+                place = await self.store.run(lambda tx, place=place: tx.reseal(*place))  # type: ignore[misc]
+                await asyncio.sleep(RESEAL_REST_S)
+            await asyncio.to_thread(keyring.end_renewal)
+        self._trouble("key renewal", self.loaded.kme_id, None)
+        number = keyring.numbers[-1]
+        self.audit.record(AuditEvent.KEYS_RENEWED, self.loaded.kme_id, "kme", root_key=number)
+        return number
+
+    def _keyring(self) -> Keyring:
+        keyring = self._folder.keyring
+        invariant(keyring is not None, "a node that runs has opened its keyring")
+        return cast(Keyring, keyring)
 
     async def close(self) -> None:
         """Stop listening, let requests in hand end, close the store; also after a start that failed."""
         for stop in reversed(self._to_stop):
             await stop()
+        if self._to_stop and not self._zeroised:
+            try:
+                await self._count_on()  # a copy that was taken while the node ran is older than what stays
+            except (OpenQCIError, OSError) as error:
+                log.error("the anchor of the store cannot be set: %s", error)
         self.store.close()
         self.audit.record(AuditEvent.STOPPED, self.loaded.kme_id, "kme")
         await asyncio.to_thread(self.audit.close)
@@ -412,7 +363,7 @@ class KmeApp:
         """
         log.critical("zeroised by %s %s", officer.role.value, officer.name)
         self.audit.record(AuditEvent.ZEROISED, officer.name, officer.role.value)
-        self._folder.destroy_kek()
+        await asyncio.to_thread(self._folder.destroy_kek)
         self._zeroised = True
         self.stop.set()
 

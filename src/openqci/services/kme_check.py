@@ -18,10 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from openqci.core.errors import ConfigurationError, OpenQCIError
 from openqci.core.identifiers import KmeId
-from openqci.services.kme_app import StateFolder
 from openqci.services.kme_config import LoadedConfig, Source004Section, Source014Section
 from openqci.services.pki import kme_identity, read_certificate, read_certificates
 from openqci.services.sources import make_source, module_tls
+from openqci.services.state_folder import StateFolder, store_identity
 from openqci.services.tls import read_revocation_list
 
 CONNECT_S_MAX = 5.0
@@ -206,7 +206,11 @@ def _state(loaded: LoadedConfig) -> Result:
         text = str(error)
         return Result(subject, "", "in use by a running node") if "in use" in text else Result(subject, text)
     try:
-        folder.open_store().close()
+        store = folder.open_store()
+        try:
+            folder.check_anchor(store.submit(store_identity).result())
+        finally:
+            store.close()
     except OpenQCIError as error:
         return Result(subject, str(error))
     finally:

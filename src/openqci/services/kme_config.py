@@ -85,6 +85,20 @@ class StoreSection(Section, frozen=True, kw_only=True):
     schema_name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")] = "openqci"
 
 
+class KekSection(Section, frozen=True, kw_only=True):
+    """``[kek]``: where the key-encryption key of the store is, and how often it is renewed, with root keys.
+
+    ``pkcs11`` keeps it in a token: ``module`` is the maker's library, ``token`` the token's label. 0 hours
+    means that keys are renewed by ``openqci kme renew`` alone.
+    """
+
+    kind: Literal["file", "pkcs11"] = "file"
+    module: PathText | None = None
+    token: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    pin_file: PathText | None = None
+    renew_every_h: Annotated[float, Meta(ge=0)] = 24.0
+
+
 class Etsi014Section(Section, frozen=True, kw_only=True):
     """``[etsi014]``: what ETSI GS QKD 014 leaves to a KME, and switches for applications made for another.
 
@@ -244,6 +258,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     tls: TlsSection
     listen: ListenSection
     store: StoreSection = StoreSection()
+    kek: KekSection = KekSection()
     demand: DemandSection = DemandSection()
     etsi014: Etsi014Section = Etsi014Section()
     skip: SkipSection = SkipSection()
@@ -398,6 +413,11 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
                     f"link[{number}].{kind}.simulated",
                     'a production node refuses simulated sources; use mode = "laboratory" to try things out',
                 )
+    for name in ("module", "token", "pin_file"):
+        if config.kek.kind == "pkcs11" and getattr(config.kek, name) is None:
+            fault(
+                f"kek.{name}", "is missing; a key-encryption key in a token needs module, token and pin_file"
+            )
     if config.store.kind == "postgresql" and config.store.url_file is None:
         fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
     if config.etsi004.ttl_s_default > config.etsi004.ttl_s_max:

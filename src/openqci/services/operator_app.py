@@ -29,6 +29,8 @@ def operator_application(
     metrics: Callable[[], Awaitable[bytes]],
     zeroise: Callable[[Holder], Awaitable[None]],
     mapped: Mapping[str, tuple[Role, str]],
+    *,
+    renew: Callable[[], Awaitable[int]] | None = None,
 ) -> Starlette:
     """Return the application.
 
@@ -44,6 +46,8 @@ def operator_application(
         Destroys all key; called for a security officer who has sent the word.
     mapped
         Role and name by certificate SHA-256, for certificates of other authorities.
+    renew
+        Renews the keys that the store is sealed under; returns the number of the root key in use then.
     """
 
     async def live(_: Request) -> Response:
@@ -70,6 +74,12 @@ def operator_application(
         await zeroise(officer)
         return _json({"status": "zeroised"})
 
+    async def new_keys(request: Request) -> Response:
+        _allowed(request, MAY_DESTROY)
+        if renew is None:
+            raise RequestRefused(404, "this node has no keys to renew")
+        return _json({"status": "renewed", "root_key": await renew()})
+
     def _allowed(request: Request, roles: frozenset[Role]) -> Holder:
         certificate = request.state.certificate
         holder = holder_of(certificate, dict(mapped)) if certificate else None
@@ -90,6 +100,7 @@ def operator_application(
             Route("/status", whole_status),
             Route("/metrics", all_metrics),
             Route("/zeroise", destroy, methods=["POST"]),
+            Route("/renew", new_keys, methods=["POST"]),
         ],
         exception_handlers={RequestRefused: refused},
     )

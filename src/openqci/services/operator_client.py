@@ -11,6 +11,7 @@ from openqci.core.errors import OpenQCIError
 from openqci.services.kme_config import LoadedConfig, host_and_port
 
 TIMEOUT_S = 10.0
+RENEWAL_S_MAX = 3600.0
 ANSWER_BYTES_MAX = 16 << 20
 
 
@@ -42,8 +43,13 @@ class OperatorClient:
         """Have the node destroy all its key and stop; needs a security officer's certificate."""
         self._request("POST", "/zeroise", b"zeroise")
 
-    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
-        connection = _NamedConnection(self._host, self._port, self._context, self._kme_id)
+    def renew(self) -> int:
+        """Have the node renew its keys; return the new root key's number. Needs a security officer."""
+        document = json.loads(self._request("POST", "/renew", b"", RENEWAL_S_MAX))
+        return int(document["root_key"])
+
+    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float = TIMEOUT_S) -> bytes:
+        connection = _NamedConnection(self._host, self._port, self._context, self._kme_id, timeout_s)
         try:
             connection.request(method, path, body)
             answer = connection.getresponse()
@@ -62,8 +68,10 @@ class OperatorClient:
 class _NamedConnection(HTTPSConnection):
     """Connects to an address and expects the certificate of a name."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, server_name: str) -> None:
-        super().__init__(host, port, context=context, timeout=TIMEOUT_S)
+    def __init__(
+        self, host: str, port: int, context: ssl.SSLContext, server_name: str, timeout_s: float
+    ) -> None:
+        super().__init__(host, port, context=context, timeout=timeout_s)
         self._tls, self._server_name = context, server_name
 
     def connect(self) -> None:

@@ -21,13 +21,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from openqci.core.errors import ConfigurationError, Fault, IntegrityError, invariant
+from openqci.core.errors import ConfigurationError, Fault, invariant
 from openqci.core.identifiers import KmeId, StreamId
-from openqci.core.keys import SecretBytes
-from openqci.crypto.sealing import KEK_BYTES, Sealer
-from openqci.keystore.ledger import SEGMENT_BYTES, KeyLedger, Segment, StreamRow
+from openqci.crypto.sealing import Sealer
+from openqci.keystore.ledger import (
+    SEGMENT_BYTES,
+    KeyLedger,
+    PlacedSegment,
+    Segment,
+    StreamRow,
+    check_opens,
+    sealed_check,
+)
 from openqci.services.group_commit import GroupCommitStore, StoreUnavailable
-from openqci.services.sqlite_store import KEK_CHECK, NO_KME, after_prefix
+from openqci.services.sqlite_store import after_prefix
 
 if TYPE_CHECKING:
     import asyncpg
@@ -235,6 +242,29 @@ class PostgresRows:
         )
         return iter([(StreamId(bytes(row["name"]).decode()), row["stock"]) for row in rows])
 
+    def segments_after(self, number: int, start: int, limit: int) -> list[PlacedSegment]:
+        rows = self._line.rows(
+            "SELECT s.kme, s.name, s.number, g.start, g.length, g.sealed FROM segment g "
+            "JOIN stream s ON s.number = g.stream WHERE (g.stream, g.start) > ($1, $2) "
+            "ORDER BY g.stream, g.start LIMIT $3",
+            number,
+            start,
+            limit,
+        )
+        return [
+            PlacedSegment(
+                KmeId(row["kme"]),
+                StreamId(bytes(row["name"]).decode()),
+                row["number"],
+                Segment(row["start"], row["length"], bytes(row["sealed"])),
+            )
+            for row in rows
+        ]
+
+    def put_check(self, sealed: bytes) -> None:
+        self.changed = True
+        self._line.execute("UPDATE meta SET kek_check = $1", sealed)
+
 
 class PostgresTransaction(KeyLedger):
     """The verbs of :class:`openqci.keystore.ports.StoreTransaction` inside the writer's transaction."""
@@ -292,7 +322,7 @@ class PostgresKeyStore(GroupCommitStore[PostgresTransaction]):
         super().__init__(PostgresTransaction(self._rows, sealer, line))
 
     @classmethod
-    def open(cls, url: str, kek: bytes, schema: str = DEFAULT_SCHEMA) -> Self:
+    def open(cls, url: str, kek: bytes | Sealer, schema: str = DEFAULT_SCHEMA) -> Self:
         """Open the store in ``schema`` of the database at ``url``, making it if it is not there.
 
         Raises ConfigurationError if the extra is missing, the database cannot be reached, or the store is of
@@ -304,7 +334,7 @@ class PostgresKeyStore(GroupCommitStore[PostgresTransaction]):
             raise ConfigurationError(
                 "a store on PostgreSQL needs asyncpg: pip install 'openqci[postgres]'"
             ) from None
-        sealer = Sealer(kek)
+        sealer = kek if isinstance(kek, Sealer) else Sealer(kek)
         line = Line(url, schema)
 
         def connect_and_set_up() -> None:
@@ -409,9 +439,7 @@ def set_up(line: Line, sealer: Sealer) -> None:
     line.script(TABLES)
     found = line.row("SELECT version, kek_check FROM meta")
     if found is None:
-        with SecretBytes(bytes(KEK_BYTES)) as zeros:
-            sealed = sealer.seal(NO_KME, KEK_CHECK, 0, zeros)
-        line.execute("INSERT INTO meta VALUES ($1, 0, $2)", SCHEMA_VERSION, sealed)
+        line.execute("INSERT INTO meta VALUES ($1, 0, $2)", SCHEMA_VERSION, sealed_check(sealer))
     line.script("COMMIT")
     if found is None:
         return
@@ -419,9 +447,7 @@ def set_up(line: Line, sealer: Sealer) -> None:
         raise ConfigurationError(
             Fault("PostgreSQL", schema, f"has store version {found['version']}, expected {SCHEMA_VERSION}")
         )
-    try:
-        sealer.open(NO_KME, KEK_CHECK, 0, KEK_BYTES, bytes(found["kek_check"])).wipe()
-    except IntegrityError:
+    if not check_opens(sealer, bytes(found["kek_check"])):
         raise ConfigurationError(
             Fault(
                 "PostgreSQL",
@@ -429,7 +455,7 @@ def set_up(line: Line, sealer: Sealer) -> None:
                 "was sealed under another key-encryption key: put back the kek file that belongs to it, or "
                 "drop the schema",
             )
-        ) from None
+        )
 
 
 def read_url(file: Path) -> str:

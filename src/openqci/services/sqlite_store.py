@@ -10,10 +10,10 @@ the data directory's lock; should another have written, what is cached here is f
 What erasing means here: spent bytes leave their row in the transaction that hands them out;
 ``secure_delete`` overwrites what is freed inside the file with zeros; the write-ahead log, which still holds
 the old sealed pages, is truncated at checkpoints (every half minute and at close). File systems and disks
-may keep older copies of either file: they are sealed, and open to whoever holds them and the ``kek`` file
-too. Destroying ``kek`` destroys them all. What is not promised: that one spent key can be made unreadable in
-such a copy while the KEK lives; that needs a key per segment in hardware. Stream names, offsets, lengths and
-records are not secret and not sealed.
+may keep older copies of either file: they are sealed, and open to whoever holds them and their root key too.
+A node renews its root keys and destroys the old ones (:mod:`openqci.services.keyring`), after which such
+copies open to nobody. What is not promised: that one spent key is unreadable in a copy before that. Stream
+names, offsets, lengths and records are not secret and not sealed.
 
 If a commit fails (full disk, I/O error) every work of the group fails with :class:`StoreUnavailable`, and
 this process goes on as if it had not run. After a failed *flush* a crash may yet bring the group back, as in
@@ -32,11 +32,18 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Self
 
-from openqci.core.errors import ConfigurationError, Fault, IntegrityError, invariant
+from openqci.core.errors import ConfigurationError, Fault, invariant
 from openqci.core.identifiers import KmeId, StreamId
-from openqci.core.keys import SecretBytes
-from openqci.crypto.sealing import KEK_BYTES, Sealer
-from openqci.keystore.ledger import SEGMENT_BYTES, KeyLedger, Segment, StreamRow
+from openqci.crypto.sealing import Sealer
+from openqci.keystore.ledger import (
+    SEGMENT_BYTES,
+    KeyLedger,
+    PlacedSegment,
+    Segment,
+    StreamRow,
+    check_opens,
+    sealed_check,
+)
 from openqci.services.group_commit import GroupCommitStore
 
 log = logging.getLogger(__name__)
@@ -69,9 +76,6 @@ So a stream ends at 256 GiB (25 days at 1 Mbit/s, 70 years at 1 kbit/s), and a s
 """
 
 NUMBER_BITS = 63 - START_BITS
-
-NO_KME, KEK_CHECK = KmeId(""), StreamId("kek-check")
-"""Where the sealed zeros lie whose opening shows that the KEK is the one of this store."""
 
 SCHEMA = """
 CREATE TABLE stream (
@@ -193,6 +197,20 @@ class SqliteRows:
         )
         return iter([(StreamId(name), stock) for name, stock in rows])
 
+    def segments_after(self, number: int, start: int, limit: int) -> list[PlacedSegment]:
+        rows = self._connection.execute(
+            "SELECT s.kme, s.name, s.number, g.place, g.length, g.sealed FROM segment g "
+            "JOIN stream s ON s.number = g.place >> ? WHERE g.place > ? ORDER BY g.place LIMIT ?",
+            (START_BITS, (number << START_BITS) + start, limit),
+        )
+        return [
+            PlacedSegment(KmeId(kme), StreamId(name), at, Segment(place - (at << START_BITS), length, sealed))
+            for kme, name, at, place, length, sealed in rows.fetchall()
+        ]
+
+    def put_check(self, sealed: bytes) -> None:
+        self._connection.execute("UPDATE kek_check SET sealed = ?", (sealed,))
+
 
 class SqliteTransaction(KeyLedger):
     """The verbs of :class:`openqci.keystore.ports.StoreTransaction` inside the writer's transaction."""
@@ -241,13 +259,13 @@ class SqliteKeyStore(GroupCommitStore[SqliteTransaction]):
         super().__init__(SqliteTransaction(self._rows, sealer, connection))
 
     @classmethod
-    def open(cls, path: Path, kek: bytes) -> Self:
-        """Open the store at ``path``, making it if it is not there.
+    def open(cls, path: Path, kek: bytes | Sealer) -> Self:
+        """Open the store at ``path``, making it if it is not there, with one root key or a sealer of several.
 
         Raises ConfigurationError for a file that is no store, of another version, or sealed under another
         KEK.
         """
-        sealer = Sealer(kek)
+        sealer = kek if isinstance(kek, Sealer) else Sealer(kek)
         return cls(connect(path, sealer), sealer)
 
     def _begin(self) -> None:
@@ -400,8 +418,7 @@ def make_schema(connection: sqlite3.Connection, sealer: Sealer) -> None:
     """Make the tables of a new store, inside the caller's transaction."""
     for statement in SCHEMA.split(";"):
         connection.execute(statement)
-    with SecretBytes(bytes(KEK_BYTES)) as zeros:
-        connection.execute("INSERT INTO kek_check VALUES (?)", (sealer.seal(NO_KME, KEK_CHECK, 0, zeros),))
+    connection.execute("INSERT INTO kek_check VALUES (?)", (sealed_check(sealer),))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -431,9 +448,7 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
 def check_kek(connection: sqlite3.Connection, path: Path, sealer: Sealer) -> None:
     """Refuse a store that was sealed under another key-encryption key, before any key is missed."""
     row = connection.execute("SELECT sealed FROM kek_check").fetchone()
-    try:
-        sealer.open(NO_KME, KEK_CHECK, 0, KEK_BYTES, row[0] if row else b"")
-    except IntegrityError:
+    if not check_opens(sealer, row[0] if row else b""):
         raise ConfigurationError(
             Fault(
                 str(path),
@@ -441,7 +456,7 @@ def check_kek(connection: sqlite3.Connection, path: Path, sealer: Sealer) -> Non
                 "was sealed under another key-encryption key: put back the kek file that belongs to it, "
                 "or choose another --data-dir",
             )
-        ) from None
+        )
 
 
 def after_prefix(prefix: str) -> str | bytes:

@@ -35,6 +35,7 @@ SEVERITY = {
     "source": "major",
     "stock": "major",
     "certificate ends": "minor",
+    "key renewal": "major",
     "clock": "minor",
     "clock jump": "minor",
 }

@@ -2,7 +2,7 @@
 
 import argparse
 
-from openqci.cli.kme import check, init, modules, run, status
+from openqci.cli.kme import backup, check, init, modules, run, status
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -13,4 +13,5 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     check.add_parser(verbs)
     run.add_parser(verbs)
     status.add_parsers(verbs)
+    backup.add_parsers(verbs)
     modules.add_parser(verbs)

@@ -66,6 +66,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         type=Path,
         help="issue the node's certificate from this authority (openqci pki create)",
     )
+    parser.add_argument(
+        "--pkcs11-module",
+        metavar="FILE",
+        type=Path,
+        help="keep the key-encryption key in a PKCS#11 token, through this library",
+    )
+    parser.add_argument("--pkcs11-token", metavar="LABEL", help="the token's label")
+    parser.add_argument(
+        "--pkcs11-pin-file", metavar="FILE", type=Path, help="file with the token's PIN, mode 0600"
+    )
     parser.set_defaults(run=init_node)
 
 
@@ -73,8 +83,8 @@ def init_node(args: argparse.Namespace) -> int:
     """Write configuration, credentials and state folder; nothing that is there is overwritten."""
     from openqci.core.errors import ConfigurationError, Fault
     from openqci.services.data_directory import unusable_named
-    from openqci.services.kme_app import StateFolder
     from openqci.services.kme_config import load_config
+    from openqci.services.state_folder import StateFolder
 
     file = args.folder / "kme.toml"
     if file.exists():
@@ -160,6 +170,15 @@ def configuration_text(args: argparse.Namespace, answers: dict[str, str]) -> str
         f"peer = {quoted(f'{bind}:{args.port_base + 1}')}",
         f"operator = {quoted(f'127.0.0.1:{args.port_base + 2}')}",
     ]
+    if args.pkcs11_module is not None:
+        lines += [
+            "",
+            "[kek]",
+            'kind = "pkcs11"',
+            f"module = {quoted(str(args.pkcs11_module))}",
+            *([f"token = {quoted(args.pkcs11_token)}"] if args.pkcs11_token else []),
+            *([f"pin_file = {quoted(str(args.pkcs11_pin_file.absolute()))}"] if args.pkcs11_pin_file else []),
+        ]
     for sae in _listed(answers["sae"]):
         lines += ["", "[[sae]]", f"id = {quoted(sae)}"]
     if answers["peer"]:

@@ -1,4 +1,4 @@
-"""``openqci kme status`` and ``zeroise``: a running node, seen and ended through its operator interface."""
+"""``openqci kme status``, ``renew`` and ``zeroise``: a running node through its operator interface."""
 
 import argparse
 import json
@@ -10,11 +10,14 @@ SHOWN_PAIRS = 20
 
 
 def add_parsers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register both verbs."""
+    """Register the verbs."""
     status = verbs.add_parser("status", help="peers, links, stocks and alarms of a running node")
     _add_common(status)
     status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(run=show_status)
+    renew = verbs.add_parser("renew", help="renew the keys that the store is sealed under")
+    _add_common(renew)
+    renew.set_defaults(run=renew_keys)
     zeroise = verbs.add_parser("zeroise", help="destroy all key of a node, for good")
     _add_common(zeroise)
     zeroise.add_argument("--yes", action="store_true", help="do not ask")
@@ -61,11 +64,23 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     return lines
 
 
+def renew_keys(args: argparse.Namespace) -> int:
+    """Have a running node renew its root keys and its key-encryption key."""
+    from openqci.services.kme_config import load_config
+    from openqci.services.operator_client import OperatorClient
+
+    loaded = load_config(args.config)
+    number = OperatorClient(loaded, args.certificate, args.key).renew()
+    print(f"{loaded.kme_id}: root key {number} is in use; what was spent before opens to nobody")
+    return 0
+
+
 def zeroise_node(args: argparse.Namespace) -> int:
     """Destroy all key: through the running node, or in the state folder of one that rests."""
-    from openqci.services.kme_app import StateFolder
+    from openqci.core.errors import ConfigurationError
     from openqci.services.kme_config import load_config
     from openqci.services.operator_client import NodeUnreachable, OperatorClient
+    from openqci.services.state_folder import StateFolder
 
     loaded = load_config(args.config)
     if not args.yes and not _confirmed(loaded.kme_id):
@@ -73,8 +88,8 @@ def zeroise_node(args: argparse.Namespace) -> int:
         return 1
     try:
         OperatorClient(loaded, args.certificate, args.key).zeroise()
-    except NodeUnreachable:
-        # Nobody answers: the state folder's lock tells whether the node truly rests.
+    except (NodeUnreachable, ConfigurationError):
+        # Nobody answers, or cannot be asked: the state folder's lock tells whether the node truly rests.
         folder = StateFolder.open(loaded)
         try:
             folder.zeroise()

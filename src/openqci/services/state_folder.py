@@ -1,0 +1,194 @@
+"""A node's state folder: its store, its keyring, its audit log, and how far the store had come.
+
+::
+
+    STATE/              0700
+      node.json         format version, KME ID, when it was made
+      keyring.json      root keys of the store, wrapped; kek-ID beside it, unless that key is in a token
+      store.sqlite      key and records, unless they are in PostgreSQL
+      anchor.json       which store this is, and how far it had come: an older copy of it is refused
+      audit/            the audit log
+      lock              held by the process that runs the node
+"""
+
+import os
+import secrets
+import time
+
+import msgspec
+
+from openqci.core.errors import ConfigurationError, Fault
+from openqci.core.identifiers import KmeId
+from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.services.data_directory import lock_directory, unusable_named, write_durably
+from openqci.services.keyring import FileKeks, KekKeeper, Keyring, Pkcs11Keks, destroy_keyring
+from openqci.services.kme_config import LoadedConfig
+from openqci.services.peer_line import OwnStore
+from openqci.services.postgres_store import PostgresKeyStore, erase, read_url
+from openqci.services.sqlite_store import SqliteKeyStore
+
+NODE_FILE, STORE_FILE, AUDIT, ANCHOR = "node.json", "store.sqlite", "audit", "anchor.json"
+STATE_VERSION = 1
+IDENTITY_KIND = "store-identity"
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """What ``anchor.json`` says: which store is here, and how far it had come at least."""
+
+    store_id: str
+    count: int
+
+
+class NodeDescription(msgspec.Struct, frozen=True):
+    """What ``node.json`` in the state folder says."""
+
+    format_version: int
+    kme_id: str
+    made_at_s: float
+
+
+class StateFolder:
+    """A node's state folder, locked: one process runs it."""
+
+    def __init__(self, loaded: LoadedConfig, lock: int) -> None:
+        self.path, self._loaded, self._lock = loaded.state_dir, loaded, lock
+        self.keyring: Keyring | None = None
+
+    @classmethod
+    def make(cls, loaded: LoadedConfig) -> None:
+        """Make the folder of a new node, with its key-encryption key and an empty store."""
+        path, kme_id = loaded.state_dir, loaded.kme_id
+        with unusable_named(path):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.chmod(0o700)
+            if (path / NODE_FILE).exists():
+                raise ConfigurationError(Fault(str(path), "", "is the state folder of a node already"))
+            lock = lock_directory(path)
+            try:
+                folder = cls(loaded, lock)
+                # What a start that was cut off left: no store is there yet that it could open.
+                destroy_keyring(path, folder.keeper())
+                folder.keyring = Keyring.make(path, folder.keeper())
+                folder.open_store().close()
+                # The description comes last: it says that the folder is whole.
+                description = NodeDescription(STATE_VERSION, kme_id, time.time())
+                write_durably(path / NODE_FILE, msgspec.json.format(msgspec.json.encode(description)))
+            finally:
+                os.close(lock)
+
+    @classmethod
+    def open(cls, loaded: LoadedConfig) -> "StateFolder":
+        """Lock the folder of a node; ConfigurationError if it is none, another's, or in use."""
+        path, kme_id = loaded.state_dir, loaded.kme_id
+        file = path / NODE_FILE
+        with unusable_named(path):
+            if not file.exists():
+                raise ConfigurationError(
+                    Fault(str(path), "", "is no state folder of a node; make one with `openqci kme init`")
+                )
+            try:
+                description = msgspec.json.decode(file.read_bytes(), type=NodeDescription)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ConfigurationError(Fault(str(file), "", f"is damaged ({error})")) from None
+            if (description.format_version, description.kme_id) != (STATE_VERSION, kme_id):
+                raise ConfigurationError(
+                    Fault(
+                        str(file),
+                        "kme_id",
+                        f"is {description.kme_id!r} (version {description.format_version}), expected "
+                        f"{kme_id!r} (version {STATE_VERSION})",
+                    )
+                )
+            return cls(loaded, lock_directory(path))
+
+    def open_store(self) -> "SqliteKeyStore | PostgresKeyStore":
+        """Open the node's store."""
+        if self.keyring is None:
+            self.keyring = Keyring.open(self.path, self.keeper())
+        sealer, database = self.keyring.sealer, self._database()
+        if database is None:
+            return SqliteKeyStore.open(self.path / STORE_FILE, sealer)
+        return PostgresKeyStore.open(database[0], sealer, database[1])
+
+    def keeper(self) -> KekKeeper:
+        """Return what keeps the node's key-encryption key."""
+        kek = self._loaded.config.kek
+        if kek.kind == "pkcs11" and kek.module and kek.token and kek.pin_file:
+            pin_file = self._loaded.path(kek.pin_file)
+            return Pkcs11Keks(self._loaded.path(kek.module), kek.token, pin_file, self._loaded.kme_id)
+        return FileKeks(self.path)
+
+    def check_anchor(self, identity: dict[str, str]) -> None:
+        """Refuse a store that is older than what this folder remembers: spent key would live again (I1).
+
+        ``identity`` is what the store says of itself. Raises ConfigurationError.
+        """
+        file = self.path / ANCHOR
+        if not file.exists():
+            return
+        try:
+            anchor = msgspec.json.decode(file.read_bytes(), type=Anchor)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(Fault(str(file), "", f"is damaged ({error})")) from None
+        if identity.get("store_id") == anchor.store_id and int(identity.get("count", "0")) >= anchor.count:
+            return
+        raise ConfigurationError(
+            Fault(
+                str(self.path),
+                "",
+                "holds an older copy of its key store, or another one: key that was spent since would live "
+                "again. Zeroise the node and make it anew; there is no other way to go on safely",
+            )
+        )
+
+    def set_anchor(self, identity: dict[str, str]) -> None:
+        """Remember how far the store has come, when it is durable there."""
+        anchor = Anchor(identity["store_id"], int(identity["count"]))
+        write_durably(self.path / ANCHOR, msgspec.json.encode(anchor))
+
+    def _database(self) -> tuple[str, str] | None:
+        """Return address and schema of the PostgreSQL store, or None for SQLite."""
+        store = self._loaded.config.store
+        if store.kind != "postgresql" or store.url_file is None:
+            return None
+        return read_url(self._loaded.path(store.url_file)), store.schema_name
+
+    def destroy_kek(self) -> None:
+        """Destroy the key-encryption key: nothing in the store, or a copy of it, opens again."""
+        destroy_keyring(self.path, self.keeper())
+
+    def zeroise(self) -> None:
+        """Remove key-encryption key, store and description: what stays is the audit log, and the lock."""
+        self.destroy_kek()
+        database = self._database()
+        if database is not None:
+            erase(*database)
+        for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", ANCHOR, NODE_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let another process run the node."""
+        os.close(self._lock)
+
+
+def store_identity(transaction: StoreTransaction) -> dict[str, str]:
+    """Return what a store says of itself: ``store_id``, ``generation``, ``count``; empty for a new one."""
+    body = KmeView(transaction, KmeId("*")).record(IDENTITY_KIND, "own")
+    return msgspec.json.decode(body, type=dict[str, str]) if body is not None else {}
+
+
+def opened_for_running(transaction: StoreTransaction) -> OwnStore:
+    """Return which store this is, counting this opening: peers notice a store that goes back."""
+    known = store_identity(transaction)
+    own = OwnStore(known.get("store_id") or secrets.token_hex(16), int(known.get("generation", "0")) + 1)
+    known |= {"store_id": own.store_id, "generation": str(own.generation)}
+    KmeView(transaction, KmeId("*")).put_record(IDENTITY_KIND, "own", msgspec.json.encode(known))
+    return own
+
+
+def counted_on(transaction: StoreTransaction) -> dict[str, str]:
+    """Count the store on by one and return its identity: an earlier copy of it has a lower count."""
+    known = store_identity(transaction)
+    known["count"] = str(int(known.get("count", "0")) + 1)
+    KmeView(transaction, KmeId("*")).put_record(IDENTITY_KIND, "own", msgspec.json.encode(known))
+    return known
