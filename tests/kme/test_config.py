@@ -65,7 +65,7 @@ def test_the_page_names_every_setting_and_no_other() -> None:
     real = {
         name for definition in config_schema()["$defs"].values() for name in definition.get("properties", {})
     }
-    nested = {"etsi014"}
+    nested = {"etsi014", "etsi004_push"}
     assert told - sections == real - sections - nested
 
 
@@ -120,6 +120,20 @@ def test_a_link_has_one_source() -> None:
     assert "link[0].etsi004.simulated: a production node refuses simulated sources" in faults_of(changed)
     del changed["link"][0]["etsi004"]
     assert "link[0]: has no source" in faults_of(changed)
+
+
+def test_a_module_that_pushes_needs_a_listener_and_a_name_of_its_own() -> None:
+    changed = document()
+    tls = {"certificate": "c", "key": "k", "authority": "a"}
+    pushing = {"module": "m", "url": "https://m/api", "source": "a", "destination": "b", **tls}
+    del changed["link"][0]["etsi014"]
+    changed["link"][0]["etsi004_push"] = pushing
+    changed["link"].append({**changed["link"][0], "id": "ab2"})
+    said = faults_of(changed)
+    assert "listen.module: is missing" in said and "link.etsi004_push.module: 'm' occurs more" in said
+    changed["listen"]["module"] = "0.0.0.0:8449"
+    del changed["link"][1]
+    assert list(checked_config(Path("kme.toml"), changed).config.link[0].sources) == ["etsi004_push"]
 
 
 def test_what_is_no_toml_is_said_so(tmp_path: Path) -> None:

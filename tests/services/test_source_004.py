@@ -3,27 +3,22 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from openqci.core.errors import IntegrityError, KeyUnavailable, PeerMisbehaved
-from openqci.core.identifiers import KmeId
 from openqci.delivery.etsi004_model import Status
 from openqci.keystore.supply import JoinedSource, SourceReport
 from openqci.services import source_004
-from openqci.services.kme_app import KmeApp, StateFolder
 from openqci.services.kme_check import check_neighbours
 from openqci.services.kme_config import load_config
-from openqci.services.pki import write_credentials
-from openqci.services.sae_client import SAEClient
 from openqci.services.source_004 import Source004, Source004Settings, parse_name, report_of
-from openqci.services.sources import make_source
 from openqci.services.tls import TlsFiles
 from tests.conformance.etsi004.make import ALICE, BOB, StreamSites
-from tests.system.make import free_port_base
+from tests.services.link_nodes import Nodes
 
 CHUNK_BYTES = 256
 STATED = SourceReport("BB84", "stated", 1e-9, False)
@@ -280,95 +275,23 @@ def test_what_a_module_tells_of_its_key_counts() -> None:
         report_of(STATED, b'{"openqci_source":{"epsilon":"small"}}')
 
 
-class Nodes:
-    """Two nodes, whose link's key comes from the two stream servers, with an application each."""
-
-    def __init__(self, folder: Path, sites: StreamSites) -> None:
-        self.folder, self.sites, self.base = folder, sites, free_port_base(10, 19600)
-        self.apps: dict[str, KmeApp] = {}
-        self._runs: dict[str, asyncio.Task[None]] = {}
-        for end, other, sae in (("p", "q", ALICE), ("q", "p", BOB)):
-            kme = KmeId(f"kme-{end}")
-            write_credentials(folder / end, sites.authority.issue_kme(kme, ["127.0.0.1"]), sites.authority)
-            write_credentials(folder / f"app-{end}", sites.authority.issue_sae(f"app-{end}"), sites.authority)
-            (folder / end / "kme.toml").write_text(self._config(end, other, sae))
-            StateFolder.make(load_config(folder / end / "kme.toml"))
-            self.start(end)
-
-    def port(self, end: str) -> int:
-        return self.base + (0 if end == "p" else 5)
-
-    def _config(self, end: str, other: str, sae: str) -> str:
-        port, module = self.port(end), self.sites.folder / sae
-        return f"""version = 1
-[node]
-kme_id = "kme-{end}"
-state_dir = "state"
-[tls]
-certificate = "cert.pem"
-key = "key.pem"
-authority = "ca.pem"
-[listen]
-sae = "127.0.0.1:{port}"
-peer = "127.0.0.1:{port + 1}"
-operator = "127.0.0.1:{port + 2}"
-[[sae]]
-id = "app-{end}"
-[[peer]]
-kme_id = "kme-{other}"
-url = "https://127.0.0.1:{self.port(other) + 1}"
-saes = ["app-{other}"]
-[[link]]
-id = "pq"
-peer = "kme-{other}"
-leads = {str(end == "p").lower()}
-[link.etsi004]
-address = "127.0.0.1:{self.sites.port(ALICE if sae == ALICE else BOB)}"
+def link(sites: StreamSites, end: str) -> str:
+    """Return the source of a node's link: the end p is alice at its module, the end q is bob."""
+    sae = ALICE if end == "p" else BOB
+    folder = sites.folder / sae
+    return f"""[link.etsi004]
+address = "127.0.0.1:{sites.port(sae)}"
 source = "qkd://alice"
 destination = "qkd://bob"
-certificate = "{module}/cert.pem"
-key = "{module}/key.pem"
-authority = "{module}/ca.pem"
+certificate = "{folder}/cert.pem"
+key = "{folder}/key.pem"
+authority = "{folder}/ca.pem"
 """
-
-    def start(self, end: str) -> None:
-        async def begin() -> None:
-            app = KmeApp(load_config(self.folder / end / "kme.toml"), make_source)
-            await app.start()
-            self.apps[end], self._runs[end] = app, asyncio.create_task(app.run())
-
-        self.sites.on_loop(begin())
-
-    def stop(self, end: str) -> None:
-        async def finish() -> None:
-            self.apps[end].stop.set()
-            await self._runs[end]
-            await self.apps.pop(end).close()
-
-        self.sites.on_loop(finish())
-
-    def close(self) -> None:
-        for end in list(self.apps):
-            self.stop(end)
-
-    def client(self, end: str) -> SAEClient:
-        folder = self.folder / f"app-{end}"
-        files = [folder / name for name in ("cert.pem", "key.pem", "ca.pem")]
-        return SAEClient(f"https://127.0.0.1:{self.port(end)}", *files)
-
-    def exchange(self) -> None:
-        """Have the two applications share a few keys."""
-        with closing(self.client("p")) as master, closing(self.client("q")) as slave:
-            until_s = time.monotonic() + 60
-            while (answer := master.enc_keys("app-q", 3)).status == 503 and time.monotonic() < until_s:
-                time.sleep(0.1)
-            assert answer.status == 200, answer.body
-            fetched = slave.dec_keys("app-p", answer.key_ids)
-            assert fetched.status == 200 and fetched.keys == answer.keys
 
 
 def test_two_nodes_take_their_link_key_from_key_streams(sites: StreamSites, tmp_path: Path) -> None:
-    nodes = Nodes(tmp_path, sites)
+    nodes = Nodes(tmp_path, sites.authority, sites.on_loop, lambda end: link(sites, end))
+    nodes.start("p", "q")
     try:
         nodes.exchange()
         for end in "pq":

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +31,7 @@ from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
 from openqci.services.kme_node import KmeNode
 from openqci.services.kme_server import KMEEndpoint, KMEServer
+from openqci.services.module_app import module_application
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import HttpsTransport
@@ -38,6 +39,7 @@ from openqci.services.pki import fingerprint, peer_identity, read_certificate
 from openqci.services.psk_tls import PskContext, read_psk
 from openqci.services.roles import Holder, Role
 from openqci.services.skip_server import PskProtocol, SkipService, skip_application
+from openqci.services.source_push import SourcePush
 from openqci.services.state_folder import AUDIT, StateFolder, counted_on, opened_for_running, store_identity
 from openqci.services.telemetry import Telemetry
 from openqci.services.watch import Watch
@@ -154,9 +156,11 @@ class KmeApp:
         self._to_stop.append(self.node.close)
         self._skip_listeners = self._make_skip()
         self._stream_servers = self._make_etsi004()
+        self._module_listeners = self._make_module_listener(sources.values())
         listeners: list[HttpsListener | KMEServer | Etsi004Server] = [
             *self._skip_listeners,
             *self._stream_servers,
+            *self._module_listeners,
             self.operator_listener,
         ]
         for listener in [*listeners, self.peer_listener, self.sae_server]:
@@ -222,6 +226,15 @@ class KmeApp:
             )
         ]
 
+    def _make_module_listener(self, sources: Iterable[KeySource]) -> list[HttpsListener]:
+        """Return the listener to which QKD modules push, if the configuration asks for one."""
+        address = self.loaded.config.listen.module
+        if address is None:
+            return []
+        pushed = [source for source in sources if isinstance(source, SourcePush)]
+        application = module_application(pushed, self._mapped_roles())
+        return [HttpsListener(application, *host_and_port(address), self._files.server_context())]
+
     async def reload(self) -> None:
         """Read certificates and revocation lists again; on a fault go on with those in use."""
         try:
@@ -232,6 +245,8 @@ class KmeApp:
             await self.operator_listener.reload(contexts[1], self._files.is_revoked)
             if self.loaded.config.listen.skip is not None:
                 await self._skip_listeners[0].reload(self._files.server_context(), self._files.is_revoked)
+            for listener in self._module_listeners:
+                await listener.reload(self._files.server_context(), self._files.is_revoked)
             for server in self._stream_servers:
                 await server.reload(self._files.server_context(), self._files.is_revoked)
         except ConfigurationError as error:

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from openqci.core.errors import ConfigurationError, OpenQCIError
 from openqci.core.identifiers import KmeId
-from openqci.services.kme_config import LoadedConfig, Source004Section, Source014Section
+from openqci.services.kme_config import AnySource, LoadedConfig, Source004Section, Source014Section
 from openqci.services.pki import kme_identity, read_certificate, read_certificates
 from openqci.services.sources import make_source, module_tls
 from openqci.services.state_folder import StateFolder, store_identity
@@ -94,11 +94,13 @@ async def check_neighbours(loaded: LoadedConfig) -> list[Result]:
     return results
 
 
-def _address_of(section: Source014Section | Source004Section) -> tuple[str, str | None]:
+def _address_of(section: AnySource) -> tuple[str, str | None]:
     """Return where a module is, and the name that its certificate must bear, if it is not the host."""
     if isinstance(section, Source014Section):
         return section.url, section.kme_id
-    return f"tls://{section.address}", section.server_name
+    if isinstance(section, Source004Section):
+        return f"tls://{section.address}", section.server_name
+    return section.url, section.server_name
 
 
 async def _module_answers(loaded: LoadedConfig, link_id: str, subject: str) -> Result:

@@ -23,6 +23,7 @@ from openqci.delivery.supply import PairDemand
 from openqci.services.tls import TlsFiles
 
 CONFIG_VERSION = 1
+SOURCE_KINDS = "[link.etsi014], [link.etsi004] and [link.etsi004_push]"
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """KME and link IDs: what may stand in a stream's name, a URL and a file name."""
@@ -72,6 +73,7 @@ class ListenSection(Section, frozen=True, kw_only=True):
     skip: Address | None = None
     skip_psk: Address | None = None
     etsi004: Address | None = None
+    module: Address | None = None
 
 
 class StoreSection(Section, frozen=True, kw_only=True):
@@ -203,6 +205,24 @@ class Source004Section(SourceSection, frozen=True, kw_only=True):
     server_name: str | None = None
 
 
+class SourcePushSection(SourceSection, frozen=True, kw_only=True):
+    """``[link.etsi004_push]``: a QKD module that pushes its key to this node's ``[listen] module``.
+
+    ``module`` is its name in the certificate that it pushes with (role ``module``). ``source``,
+    ``destination`` and ``chunk_bytes`` are the same at both ends of the link.
+    """
+
+    module: SaeText
+    url: Url
+    source: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+$")]
+    destination: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]+$")]
+    chunk_bytes: Annotated[int, Meta(ge=1, le=65536)] = 32
+    server_name: str | None = None
+
+
+AnySource = Source014Section | Source004Section | SourcePushSection
+
+
 class LinkSection(Section, frozen=True, kw_only=True):
     """``[[link]]``: one QKD link to a peer. The end that ``leads`` draws key and names it to the other."""
 
@@ -211,13 +231,14 @@ class LinkSection(Section, frozen=True, kw_only=True):
     leads: bool
     etsi014: Source014Section | None = None
     etsi004: Source004Section | None = None
+    etsi004_push: SourcePushSection | None = None
     low_bytes: Positive = 256 * 1024
     high_bytes: Positive = 2 * 1024 * 1024
 
     @property
-    def sources(self) -> dict[str, Source014Section | Source004Section]:
+    def sources(self) -> dict[str, AnySource]:
         """The sources that the section names, by kind; a sound one has exactly one."""
-        named = {"etsi014": self.etsi014, "etsi004": self.etsi004}
+        named = {"etsi014": self.etsi014, "etsi004": self.etsi004, "etsi004_push": self.etsi004_push}
         return {kind: source for kind, source in named.items() if source is not None}
 
 
@@ -235,7 +256,7 @@ class RoleSection(Section, frozen=True, kw_only=True):
     """``[[role]]``: the role of a certificate that does not say so itself (see ``openqci pki issue``)."""
 
     certificate: PathText
-    role: Literal["operator", "security-officer", "auditor"]
+    role: Literal["operator", "security-officer", "auditor", "module"]
     name: SaeText
 
 
@@ -387,6 +408,10 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
         ("sae", [sae.id for sae in config.sae] + [sae for peer in config.peer for sae in peer.saes]),
         ("peer", [config.node.kme_id, *(peer.kme_id for peer in config.peer)]),
         ("link", [link.id for link in config.link]),
+        (
+            "link.etsi004_push.module",
+            [link.etsi004_push.module for link in config.link if link.etsi004_push is not None],
+        ),
     ):
         for name in sorted({name for name in names if names.count(name) > 1}):
             fault(place, f"{name!r} occurs more than once; expected each ID once")
@@ -404,7 +429,9 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             fault(f"link[{number}].peer", f"{link.peer!r} is no [[peer]]; expected one of {sorted(peers)}")
         if len(link.sources) != 1:
             what = "several sources" if link.sources else "no source"
-            fault(f"link[{number}]", f"has {what}; expected one of [link.etsi014] and [link.etsi004]")
+            fault(f"link[{number}]", f"has {what}; expected one of {SOURCE_KINDS}")
+        if link.etsi004_push is not None and config.listen.module is None:
+            fault("listen.module", f"is missing; expected the address to which link {link.id!r} is pushed")
         if link.low_bytes > link.high_bytes:
             fault(f"link[{number}].low_bytes", "is above high_bytes")
         for kind, source in link.sources.items():

@@ -395,6 +395,11 @@ def report_of(configured: SourceReport, metadata: bytes) -> SourceReport:
         document = msgspec.json.decode(metadata)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return configured  # metadata are the module's own affair
+    return report_in(configured, document)
+
+
+def report_in(configured: SourceReport, document: object) -> SourceReport:
+    """Return what the document of a chunk's metadata tells of it where it does, else what is configured."""
     if not isinstance(document, dict):
         return configured
     made = document.get("openqci_provenance")

@@ -9,11 +9,13 @@ from openqci.services.kme_config import (
     LoadedConfig,
     Source004Section,
     Source014Section,
+    SourcePushSection,
     SourceSection,
     host_and_port,
 )
 from openqci.services.source_004 import Source004, Source004Settings
 from openqci.services.source_014 import Source014, Source014Settings
+from openqci.services.source_push import SourcePush, SourcePushSettings
 from openqci.services.tls import TlsFiles
 
 
@@ -24,7 +26,9 @@ def make_source(loaded: LoadedConfig, link: LinkSection) -> KeySource:
         module_tls(loaded, section)
         if isinstance(section, Source014Section):
             return _source_014(loaded, section)
-        return _source_004(loaded, section)
+        if isinstance(section, Source004Section):
+            return _source_004(loaded, section)
+        return _source_push(loaded, section)
     raise ConfigurationError(Fault(str(loaded.file), f"link {link.id}", "has no source"))
 
 
@@ -58,6 +62,19 @@ def _source_004(loaded: LoadedConfig, section: Source004Section) -> KeySource:
         report=_report(section),
     )
     return Source004(settings, lambda: module_tls(loaded, section))
+
+
+def _source_push(loaded: LoadedConfig, section: SourcePushSection) -> KeySource:
+    settings = SourcePushSettings(
+        module=section.module,
+        url=section.url,
+        source=section.source,
+        destination=section.destination,
+        chunk_bytes=section.chunk_bytes,
+        server_name=section.server_name,
+        report=_report(section),
+    )
+    return SourcePush(settings, lambda: module_tls(loaded, section))
 
 
 def _report(section: SourceSection) -> SourceReport:
