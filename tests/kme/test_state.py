@@ -119,8 +119,19 @@ def test_a_node_with_its_key_encryption_key_in_a_token(tmp_path: Path) -> None:
     folder = StateFolder.open(loaded)
     folder.open_store().close()
     folder.close()
+    (kek,) = keks.ids()
+    again = ("kme", "init", "again", "--kme-id", "kme-token", "--host", "localhost", "--sae", "app")
+    token = ("--pkcs11-module", module, "--pkcs11-token", TOKEN, "--pkcs11-pin-file", pin_file)
+    refused = openqci(tmp_path, *again, *token, expect=2)
+    assert "--replace-token-keys destroys it" in refused.stderr and keks.ids() == [kek]
     openqci(tmp_path, "kme", "zeroise", "--config", "node/kme.toml", "--yes")
     assert keks.ids() == []
+    openqci(tmp_path, *again, *token)
+    (kek,) = keks.ids()
+    shutil.rmtree(tmp_path / "again")
+    openqci(tmp_path, *again, *token, "--replace-token-keys")
+    assert len(keks.ids()) == 1 and keks.ids() != [kek]
+    openqci(tmp_path, "kme", "zeroise", "--config", "again/kme.toml", "--yes")
 
 
 def test_a_backup_holds_no_key_and_its_restore_brings_none_back(sites: StreamSites) -> None:

@@ -2,7 +2,10 @@
 
 import secrets
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,14 @@ from openqci.crypto.sealing import Sealer
 from openqci.keystore.ledger import RESEAL_SEGMENTS, SEGMENT_BYTES
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.services import keyring as module
-from openqci.services.keyring import FileKeks, KekKeeper, Keyring, Pkcs11Keks, destroy_keyring
+from openqci.services.keyring import (
+    FileKeks,
+    KekKeeper,
+    Keyring,
+    KeyringDestroyed,
+    Pkcs11Keks,
+    destroy_keyring,
+)
 from openqci.services.postgres_store import PostgresKeyStore
 from openqci.services.sqlite_store import SqliteKeyStore
 from tests.keystore.make import LINK, LISBON
@@ -71,9 +81,15 @@ class Stop(Exception):
     """The process ends here."""
 
 
+def renew_all(keyring: Keyring) -> None:
+    keyring.begin_renewal()
+    keyring.end_renewal()
+
+
 @pytest.mark.parametrize("steps", range(7))
+@pytest.mark.parametrize("what", [renew_all, Keyring.renew_kek])
 def test_a_stop_between_any_two_steps_of_a_renewal_loses_nothing(
-    made: Made, steps: int, monkeypatch: pytest.MonkeyPatch
+    made: Made, steps: int, what: Callable[[Keyring], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, keeper = made
     keyring = Keyring.make(folder, keeper)
@@ -94,19 +110,123 @@ def test_a_stop_between_any_two_steps_of_a_renewal_loses_nothing(
             patch.setattr(type(keeper), verb, stopping(getattr(type(keeper), verb)))
         ended = False
         try:
-            keyring.begin_renewal()
-            keyring.end_renewal()
+            what(keyring)
             ended = True
         except Stop:
             pass
     again = Keyring.open(folder, keeper)
+    again.sweep()
     # Every root key that something may be sealed under still opens; nothing is left over.
     assert again.numbers in ((1,), (1, 2), (2,)) and len(keeper.ids()) == 1
     assert roots_of(again).items() <= roots_of(keyring).items() or again.numbers[-1] == 2
-    if ended:
+    if ended and what is renew_all:
         assert again.numbers == (2,)
     again.end_renewal() if len(again.numbers) > 1 else again.begin_renewal()
     assert Keyring.open(folder, keeper).numbers
+
+
+def test_the_key_encryption_key_alone_is_renewed_and_old_keyrings_are_dead(made: Made) -> None:
+    folder, keeper = made
+    keyring = Keyring.make(folder, keeper)
+    keyring.begin_renewal()
+    before, old, keks = roots_of(keyring), (folder / "keyring.json").read_bytes(), keeper.ids()
+    keyring.renew_kek()
+    assert roots_of(Keyring.open(folder, keeper)) == before and len(keeper.ids()) == 1
+    assert keeper.ids() != keks
+    present = (folder / "keyring.json").read_bytes()
+    (folder / "keyring.json").write_bytes(old)
+    with pytest.raises(ConfigurationError):
+        Keyring.open(folder, keeper)
+    # An old keyring that lay there by mistake has cost nothing.
+    (folder / "keyring.json").write_bytes(present)
+    assert roots_of(Keyring.open(folder, keeper)) == before
+
+
+def test_what_a_token_did_not_wrap_does_not_open(made: Made) -> None:
+    _, keeper = made
+    kek_id, other = keeper.make(), keeper.make()
+    wrapped = keeper.wrap(kek_id, bytes(range(32)))
+    changed = wrapped[:-1] + bytes([wrapped[-1] ^ 1])
+    assert keeper.unwrap(kek_id, wrapped) == bytes(range(32))
+    for name, text in ((kek_id, changed), (kek_id, wrapped[:-8]), (kek_id, b""), (other, wrapped)):
+        with pytest.raises(IntegrityError, match="does not open"):
+            keeper.unwrap(name, text)
+
+
+def test_nodes_with_names_that_begin_alike_share_a_token_and_leave_each_other_alone(tmp_path: Path) -> None:
+    library, pin_file = softhsm()
+    name = f"kme-{secrets.token_hex(4)}"
+    names = [name, f"{name}-a", f"{name}-a-0123456789abcdef"]
+    made = []
+    for node in names:
+        folder = tmp_path / node
+        folder.mkdir()
+        made.append((folder, Pkcs11Keks(library, TOKEN, pin_file, node)))
+    keyrings = [Keyring.make(*each) for each in made]
+    for keyring, (_, keeper) in zip(keyrings, made, strict=True):
+        keyring.sweep()
+        assert len(keeper.ids()) == 1
+    destroy_keyring(*made[0])
+    for each in made[1:]:
+        Keyring.open(*each)
+
+
+def test_a_token_bears_several_threads() -> None:
+    library, pin_file = softhsm()
+    keeper = Pkcs11Keks(library, TOKEN, pin_file, f"kme-{secrets.token_hex(4)}")
+    kek_id = keeper.make()
+    with ThreadPoolExecutor(4) as threads:
+        seen = list(threads.map(lambda _: keeper.ids(), range(40)))
+    assert seen == [[kek_id]] * 40
+
+
+@pytest.mark.parametrize("verb", ["begin_renewal", "end_renewal", "renew_kek", "sweep"])
+def test_a_keyring_that_was_destroyed_brings_nothing_back(made: Made, verb: str) -> None:
+    folder, keeper = made
+    keyring = Keyring.make(folder, keeper)
+    keyring.begin_renewal()
+    keyring.destroy()
+    with pytest.raises(KeyringDestroyed):
+        getattr(keyring, verb)()
+    assert keeper.ids() == [] and not (folder / "keyring.json").exists()
+
+
+def test_a_renewal_under_way_does_not_outlive_a_zeroisation(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new key-encryption key is made after the officer's word has seen which there are."""
+    folder, keeper = made
+    keyring = Keyring.make(folder, keeper)
+    keyring.begin_renewal()
+    seen, ids = threading.Event(), type(keeper).ids
+
+    def slow_ids(self: Any) -> list[str]:
+        found: list[str] = ids(self)
+        seen.set()
+        time.sleep(0.2)
+        return found
+
+    with ThreadPoolExecutor(1) as thread, monkeypatch.context() as patch:
+        patch.setattr(type(keeper), "ids", slow_ids)
+        destroyed = thread.submit(keyring.destroy)
+        assert seen.wait(10)
+        with pytest.raises(KeyringDestroyed):
+            keyring.end_renewal()
+        destroyed.result()
+    assert keeper.ids() == [] and not (folder / "keyring.json").exists()
+
+
+def test_a_token_that_does_not_answer_leaves_no_keyring(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, keeper = made
+    Keyring.make(folder, keeper)
+
+    def gone(self: Any) -> list[str]:
+        raise ConfigurationError("token x: cannot be used")
+
+    monkeypatch.setattr(type(keeper), "ids", gone)
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        destroy_keyring(folder, keeper)
+    assert not (folder / "keyring.json").exists()
 
 
 def test_destroyed_keys_open_nothing(made: Made) -> None:
@@ -126,7 +246,12 @@ def test_a_folder_with_one_key_becomes_a_keyring(tmp_path: Path) -> None:
     store.submit(lambda tx: tx.append(LISBON, LINK, SecretBytes(b"x" * 5000))).result()
     store.close()
     keyring = Keyring.open(tmp_path, FileKeks(tmp_path))
-    assert keyring.numbers == (0,) and not (tmp_path / "kek").exists()
+    assert keyring.numbers == (0,)
+    store = SqliteKeyStore.open(tmp_path / "s", keyring.sealer)
+    keyring = Keyring.open(tmp_path, FileKeks(tmp_path))  # a stop came before the old key was removed
+    keyring.sweep()
+    assert not (tmp_path / "kek").exists()
+    store.close()
     store = SqliteKeyStore.open(tmp_path / "s", keyring.sealer)
     renew(store, keyring)
     assert store.submit(lambda tx: tx.take(LISBON, LINK, 0, 5000)).result().reveal() == b"x" * 5000

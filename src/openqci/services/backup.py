@@ -72,7 +72,7 @@ def write_backup(loaded: LoadedConfig, out: Path) -> tuple[list[str], list[Path]
     return [MANIFEST, *files], left_out
 
 
-def restore_backup(archive: Path, into: Path) -> Path:
+def restore_backup(archive: Path, into: Path, *, replace_token_keys: bool = False) -> Path:
     """Make a node in a folder that is not there yet; return its configuration.
 
     Raises ConfigurationError if the archive is none, or the folder is there.
@@ -95,7 +95,7 @@ def restore_backup(archive: Path, into: Path) -> Path:
         raise ConfigurationError(
             Fault(str(archive), "kme_id", f"is {loaded.kme_id!r} in kme.toml, {manifest.kme_id!r} beside it")
         )
-    StateFolder.make(loaded)
+    StateFolder.make(loaded, replace_token_keys=replace_token_keys)
     _put_back(loaded, manifest, into)
     return loaded.file
 

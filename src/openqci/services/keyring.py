@@ -10,15 +10,21 @@ before the renewal opens to nobody, whatever old copy of the database, its log o
 unless they kept the old KEK too. A KEK in a token cannot be kept; one in a file can, by whoever copies the
 folder, and by file systems and disks that do not overwrite in place.
 
+The KEK alone is renewed at every start and clean stop of a node, which costs two small writes: from then on
+no old copy of the keyring opens, and a copy of the whole folder opens nothing where the KEK is in a token.
+
 Every step is whole before the next: a new KEK exists before anything is wrapped under it, the keyring with it
-is on the disk before the old one goes. What a crash leaves over is destroyed at the next opening.
+is on the disk before the old one goes. What a crash leaves over is destroyed when the store has been opened
+with the keyring; not before, since an old keyring that was put in its place by mistake must cost nothing.
 """
 
 import logging
 import os
+import re
 import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -26,7 +32,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from openqci.core.errors import ConfigurationError, Fault, IntegrityError
+from openqci.core.errors import ConfigurationError, Fault, IntegrityError, OpenQCIError
 from openqci.crypto.sealing import KEK_BYTES, NONCE_BYTES, Sealer
 from openqci.services.data_directory import KEK, read_kek, write_durably
 
@@ -35,10 +41,19 @@ log = logging.getLogger(__name__)
 KEYRING = "keyring.json"
 KEYRING_VERSION = 1
 KEK_ID_BYTES = 8
+KEK_ID = re.compile(rf"[0-9a-f]{{{2 * KEK_ID_BYTES}}}")
+
+
+class KeyringDestroyed(OpenQCIError):
+    """The keys of the store were destroyed while it was open."""
 
 
 class KekKeeper(Protocol):
     """Keeps key-encryption keys by ID. OSError or ConfigurationError if it cannot be reached."""
+
+    @property
+    def place(self) -> str | None:
+        """Where other nodes may keep keys, too; None for a place of the node's own."""
 
     def make(self) -> str:
         """Make a new key and return its ID."""
@@ -59,6 +74,8 @@ class KekKeeper(Protocol):
 class FileKeks:
     """Key-encryption keys in files of mode 0600, ``kek-ID``."""
 
+    place = None
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -70,7 +87,7 @@ class FileKeks:
 
     def ids(self) -> list[str]:
         """Return the IDs of the files that are there."""
-        return sorted(file.name.removeprefix("kek-") for file in self._folder.glob("kek-*"))
+        return ids_among((file.name for file in self._folder.glob("kek-*")), "kek-")
 
     def wrap(self, kek_id: str, root: bytes) -> bytes:
         """Encrypt with AES-256-GCM."""
@@ -93,6 +110,10 @@ class FileKeks:
         return self._folder / f"kek-{kek_id}"
 
 
+TOKEN_TURN = threading.Lock()
+"""Held by the thread that speaks with a token."""
+
+
 class Pkcs11Keks:
     """Key-encryption keys that never leave a PKCS#11 token: AES-256, sensitive, not extractable.
 
@@ -102,6 +123,7 @@ class Pkcs11Keks:
 
     def __init__(self, module: Path, token: str, pin_file: Path, label: str) -> None:
         self._module, self._token, self._pin_file, self._label = module, token, pin_file, label
+        self.place = f"token {token}"
 
     def make(self) -> str:
         """Generate a key in the token."""
@@ -129,10 +151,7 @@ class Pkcs11Keks:
 
         def found(session: Any) -> list[str]:
             objects = session.get_objects({Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY})
-            prefix = f"{self._label}-"
-            return sorted(
-                each.label.removeprefix(prefix) for each in objects if each.label.startswith(prefix)
-            )
+            return ids_among((each.label for each in objects), f"{self._label}-")
 
         names: list[str] = self._with_session(found)
         return names
@@ -166,23 +185,33 @@ class Pkcs11Keks:
         from pkcs11 import Attribute
 
         def work(session: Any) -> bytes:
-            opened = self._key(session, kek_id).unwrap_key(
-                pkcs11.ObjectClass.SECRET_KEY,
-                pkcs11.KeyType.AES,
-                wrapped,
-                mechanism=pkcs11.Mechanism.AES_KEY_WRAP,
-                template={
-                    Attribute.TOKEN: False,
-                    Attribute.EXTRACTABLE: True,
-                    Attribute.SENSITIVE: False,
-                },
-            )
+            key = self._key(session, kek_id)
+            try:
+                opened = key.unwrap_key(
+                    pkcs11.ObjectClass.SECRET_KEY,
+                    pkcs11.KeyType.AES,
+                    wrapped,
+                    mechanism=pkcs11.Mechanism.AES_KEY_WRAP,
+                    template={
+                        Attribute.TOKEN: False,
+                        Attribute.EXTRACTABLE: True,
+                        Attribute.SENSITIVE: False,
+                    },
+                )
+            # What tokens answer to bytes that they did not wrap; SoftHSM2 has the most general of them.
+            except (
+                pkcs11.WrappedKeyInvalid,
+                pkcs11.WrappedKeyLenRange,
+                pkcs11.EncryptedDataInvalid,
+                pkcs11.EncryptedDataLenRange,
+                pkcs11.GeneralError,
+            ):
+                raise IntegrityError(
+                    f"a root key does not open under the key-encryption key {kek_id}"
+                ) from None
             return bytes(opened[Attribute.VALUE])
 
-        try:
-            root: bytes = self._with_session(work)
-        except pkcs11.PKCS11Error:
-            raise IntegrityError(f"a root key does not open under the key-encryption key {kek_id}") from None
+        root: bytes = self._with_session(work)
         return root
 
     def destroy(self, kek_id: str) -> None:
@@ -202,7 +231,11 @@ class Pkcs11Keks:
             ) from None
 
     def _with_session(self, work: Callable[[Any], Any]) -> Any:
-        """Run a work in a session of its own; the PIN is read for it and not kept."""
+        """Run a work in a session of its own; the PIN is read for it and not kept.
+
+        One at a time: a login and its end are the process's and not the session's (PKCS#11, 5.6), and not
+        every maker's library bears two threads.
+        """
         try:
             import pkcs11
         except ImportError:
@@ -211,14 +244,15 @@ class Pkcs11Keks:
             ) from None
         place = f"token {self._token}"
         try:
-            token = pkcs11.lib(str(self._module)).get_token(token_label=self._token)
-            with token.open(rw=True, user_pin=read_pin(self._pin_file)) as session:
-                return work(session)
+            with TOKEN_TURN:
+                token = pkcs11.lib(str(self._module)).get_token(token_label=self._token)
+                with token.open(rw=True, user_pin=read_pin(self._pin_file)) as session:
+                    return work(session)
         except pkcs11.NoSuchToken:
             raise ConfigurationError(Fault(place, "", f"is not in {self._module}")) from None
         except (pkcs11.PinIncorrect, pkcs11.PinLocked, pkcs11.PinInvalid, pkcs11.PinLenRange):
             raise ConfigurationError(Fault(place, "", f"refuses the PIN of {self._pin_file}")) from None
-        except (pkcs11.TokenNotPresent, pkcs11.GeneralError, pkcs11.DeviceError, RuntimeError) as error:
+        except (pkcs11.PKCS11Error, RuntimeError) as error:
             raise ConfigurationError(
                 Fault(place, "", f"cannot be used ({type(error).__name__} from {self._module})")
             ) from None
@@ -245,6 +279,8 @@ class Keyring:
 
     def __init__(self, folder: Path, keeper: KekKeeper, content: KeyringFile) -> None:
         self._file, self._keeper, self._content = folder / KEYRING, keeper, content
+        self._turn = threading.Lock()
+        self._destroyed = False
         roots = {each.number: keeper.unwrap(content.kek_id, each.wrapped) for each in content.roots}
         first, *others = content.roots
         self.sealer = Sealer(roots[first.number], first.number)
@@ -260,16 +296,14 @@ class Keyring:
 
     @classmethod
     def open(cls, folder: Path, keeper: KekKeeper) -> Self:
-        """Open a node's keyring and destroy key-encryption keys that are not its own any more.
+        """Open a node's keyring. When the store has been opened with it, :meth:`sweep`.
 
         Raises ConfigurationError if it is gone or damaged, IntegrityError if it does not open.
         """
         file = folder / KEYRING
         if not file.exists() and (folder / KEK).exists():
             # A folder of before there were keyrings: its key becomes root key 0, which the next renewal ends.
-            keyring = cls._first(folder, keeper, 0, read_kek(folder / KEK))
-            shred(folder / KEK)
-            return keyring
+            return cls._first(folder, keeper, 0, read_kek(folder / KEK))
         try:
             content = msgspec.json.decode(file.read_bytes(), type=KeyringFile)
         except OSError as error:
@@ -287,10 +321,6 @@ class Keyring:
             raise ConfigurationError(
                 Fault(str(file), "format_version", f"is {content.format_version}, expected {KEYRING_VERSION}")
             )
-        for kek_id in keeper.ids():
-            if kek_id != content.kek_id:
-                log.info("a key-encryption key that a stop left over is destroyed")
-                keeper.destroy(kek_id)
         return cls(folder, keeper, content)
 
     @classmethod
@@ -313,31 +343,71 @@ class Keyring:
 
     def begin_renewal(self) -> None:
         """Make a new root key and seal under it from now on; the old ones still open."""
-        root, number = secrets.token_bytes(KEK_BYTES), self.numbers[-1] + 1
-        kek_id = self._content.kek_id
-        new = WrappedRoot(number, time.time(), self._keeper.wrap(kek_id, root))
-        self._write(kek_id, (*self._content.roots, new))
-        self._roots[number] = root
-        self.sealer.add(number, root)
-        self.sealer.use(number)
+        with self._turn:
+            self._check_alive()
+            root, number = secrets.token_bytes(KEK_BYTES), self.numbers[-1] + 1
+            kek_id = self._content.kek_id
+            new = WrappedRoot(number, time.time(), self._keeper.wrap(kek_id, root))
+            self._write(kek_id, (*self._content.roots, new))
+            self._roots[number] = root
+            self.sealer.add(number, root)
+            self.sealer.use(number)
 
     def end_renewal(self) -> None:
         """Forget all root keys but the one in use, and renew the key-encryption key.
 
         Call it when nothing in the store is sealed under the old ones any more.
         """
-        old_kek, last = self._content.kek_id, self._content.roots[-1]
-        kek_id = self._keeper.make()
-        wrapped = self._keeper.wrap(kek_id, self._roots[last.number])
-        self._write(kek_id, (msgspec.structs.replace(last, wrapped=wrapped),))
-        self._keeper.destroy(old_kek)
-        for number in [each for each in self._roots if each != last.number]:
-            self.sealer.drop(number)
-            del self._roots[number]
+        last = self._content.roots[-1]
+        with self._turn:
+            self._renew_kek((last,))
+            for number in [each for each in self._roots if each != last.number]:
+                self.sealer.drop(number)
+                del self._roots[number]
+            self._sweep()
+
+    def renew_kek(self) -> None:
+        """Renew the key-encryption key alone: no old copy of the keyring opens any more."""
+        with self._turn:
+            self._renew_kek(self._content.roots)
+            self._sweep()
+
+    def sweep(self) -> None:
+        """Destroy key-encryption keys that a stop left over. Only when the store opens with this keyring."""
+        with self._turn:
+            self._sweep()
 
     def destroy(self) -> None:
-        """Destroy the key-encryption key, and the keyring: nothing in the store, or a copy, opens again."""
-        destroy_keyring(self._file.parent, self._keeper)
+        """Destroy the key-encryption key, and the keyring: nothing in the store, or a copy, opens again.
+
+        A renewal that is under way in another thread ends or fails; it brings no key back.
+        """
+        with self._turn:
+            self._destroyed = True
+            destroy_keyring(self._file.parent, self._keeper)
+
+    def _renew_kek(self, roots: Iterable[WrappedRoot]) -> None:
+        self._check_alive()
+        kek_id = self._keeper.make()
+        self._write(
+            kek_id,
+            tuple(
+                msgspec.structs.replace(root, wrapped=self._keeper.wrap(kek_id, self._roots[root.number]))
+                for root in roots
+            ),
+        )
+
+    def _sweep(self) -> None:
+        self._check_alive()
+        for kek_id in self._keeper.ids():
+            if kek_id != self._content.kek_id:
+                self._keeper.destroy(kek_id)
+        if (self._file.parent / KEK).exists():
+            shred(self._file.parent / KEK)  # of a folder of before there were keyrings
+
+    def _check_alive(self) -> None:
+        if self._destroyed:
+            raise KeyringDestroyed("the keys of the store are destroyed")
 
     def _write(self, kek_id: str, roots: tuple[WrappedRoot, ...]) -> None:
         content = KeyringFile(KEYRING_VERSION, kek_id, roots)
@@ -346,12 +416,30 @@ class Keyring:
 
 
 def destroy_keyring(folder: Path, keeper: KekKeeper) -> None:
-    """Destroy every key-encryption key of a node, then its keyring, opened or not."""
-    for kek_id in keeper.ids():
-        keeper.destroy(kek_id)
-    for name in (KEK, KEYRING):
-        if (folder / name).exists():
-            shred(folder / name)
+    """Destroy every key-encryption key of a node, then its keyring, opened or not.
+
+    The keyring goes even if the token does not answer, and what that raised is raised then: the root keys are
+    gone with it from this folder, but an old copy of it opens until the token's key is destroyed, too.
+    """
+    try:
+        for kek_id in keeper.ids():
+            keeper.destroy(kek_id)
+    finally:
+        for name in (KEK, KEYRING):
+            if (folder / name).exists():
+                shred(folder / name)
+
+
+def ids_among(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the key IDs in names that are a prefix and an ID, and nothing else.
+
+    Nodes whose names begin alike may share a token: the key of ``kme-a`` is none of ``kme``.
+
+    >>> ids_among(["kme-0123456789abcdef", "kme-a-0123456789abcdef", "kme-copy"], "kme-")
+    ['0123456789abcdef']
+    """
+    ids = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return sorted(kek_id for kek_id in ids if KEK_ID.fullmatch(kek_id))
 
 
 def read_pin(file: Path) -> str:

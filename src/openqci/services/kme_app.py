@@ -87,6 +87,7 @@ class KmeApp:
         self._own_certificate = read_certificate(self._files.certificate)
         self._zeroised = False
         self._renewing = asyncio.Lock()
+        self._kek_due = False
         self.stop = asyncio.Event()
         self._to_stop: list[Callable[[], Awaitable[None]]] = []
         self.telemetry = Telemetry()
@@ -101,6 +102,7 @@ class KmeApp:
         self._folder.check_anchor(await self.store.run(store_identity))
         self.own = await self.store.run(opened_for_running)
         await self._count_on()
+        await self._renew_kek()
         await self.store.run(lambda tx: enter_applications(tx, loaded))
         sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
         files = self._files
@@ -295,7 +297,10 @@ class KmeApp:
                 try:
                     await self.renew()
                 except (OpenQCIError, OSError) as error:
+                    self._kek_due = True  # so that a key that could not be destroyed is tried again
                     self._trouble("key renewal", self.loaded.kme_id, str(error))
+            elif self._kek_due:
+                await self._renew_kek()
             await asyncio.sleep(min(RENEWAL_LOOK_S, period_s or RENEWAL_LOOK_S))
 
     async def renew(self) -> int:
@@ -312,10 +317,22 @@ class KmeApp:
                 place = await self.store.run(lambda tx, place=place: tx.reseal(*place))  # type: ignore[misc]
                 await asyncio.sleep(RESEAL_REST_S)
             await asyncio.to_thread(keyring.end_renewal)
+        self._kek_due = False
         self._trouble("key renewal", self.loaded.kme_id, None)
         number = keyring.numbers[-1]
         self.audit.record(AuditEvent.KEYS_RENEWED, self.loaded.kme_id, "kme", root_key=number)
         return number
+
+    async def _renew_kek(self) -> None:
+        """Renew the key-encryption key alone, at start and stop: no earlier copy of the keyring opens."""
+        try:
+            await asyncio.to_thread(self._keyring().renew_kek)
+        except (OpenQCIError, OSError) as error:
+            self._kek_due = True
+            self._trouble("key renewal", self.loaded.kme_id, str(error))
+        else:
+            self._kek_due = False
+            self._trouble("key renewal", self.loaded.kme_id, None)
 
     def _keyring(self) -> Keyring:
         keyring = self._folder.keyring
@@ -331,6 +348,7 @@ class KmeApp:
                 await self._count_on()  # a copy that was taken while the node ran is older than what stays
             except (OpenQCIError, OSError) as error:
                 log.error("the anchor of the store cannot be set: %s", error)
+            await self._renew_kek()
         self.store.close()
         self.audit.record(AuditEvent.STOPPED, self.loaded.kme_id, "kme")
         await asyncio.to_thread(self.audit.close)
@@ -378,9 +396,11 @@ class KmeApp:
         """
         log.critical("zeroised by %s %s", officer.role.value, officer.name)
         self.audit.record(AuditEvent.ZEROISED, officer.name, officer.role.value)
-        await asyncio.to_thread(self._folder.destroy_kek)
         self._zeroised = True
-        self.stop.set()
+        try:
+            await asyncio.to_thread(self._folder.destroy_kek)
+        finally:
+            self.stop.set()
 
     async def reasons_not_ready(self) -> list[str]:
         """Return why the node cannot serve; a missing peer or module is no reason, since stocks serve on."""

@@ -14,6 +14,7 @@
 import os
 import secrets
 import time
+from contextlib import ExitStack
 
 import msgspec
 
@@ -55,8 +56,12 @@ class StateFolder:
         self.keyring: Keyring | None = None
 
     @classmethod
-    def make(cls, loaded: LoadedConfig) -> None:
-        """Make the folder of a new node, with its key-encryption key and an empty store."""
+    def make(cls, loaded: LoadedConfig, *, replace_token_keys: bool = False) -> None:
+        """Make the folder of a new node, with its key-encryption key and an empty store.
+
+        Raises ConfigurationError if there is a node already, or if the token holds keys of a node of this
+        name, unless they are to be destroyed.
+        """
         path, kme_id = loaded.state_dir, loaded.kme_id
         with unusable_named(path):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -66,9 +71,19 @@ class StateFolder:
             lock = lock_directory(path)
             try:
                 folder = cls(loaded, lock)
+                keeper = folder.keeper()
+                if keeper.place is not None and not replace_token_keys and keeper.ids():
+                    raise ConfigurationError(
+                        Fault(
+                            keeper.place,
+                            kme_id,
+                            "has a key-encryption key of a node of this name; if that node is no more, "
+                            "--replace-token-keys destroys it",
+                        )
+                    )
                 # What a start that was cut off left: no store is there yet that it could open.
-                destroy_keyring(path, folder.keeper())
-                folder.keyring = Keyring.make(path, folder.keeper())
+                destroy_keyring(path, keeper)
+                folder.keyring = Keyring.make(path, keeper)
                 folder.open_store().close()
                 # The description comes last: it says that the folder is whole.
                 description = NodeDescription(STATE_VERSION, kme_id, time.time())
@@ -106,9 +121,17 @@ class StateFolder:
         if self.keyring is None:
             self.keyring = Keyring.open(self.path, self.keeper())
         sealer, database = self.keyring.sealer, self._database()
+        store: SqliteKeyStore | PostgresKeyStore
         if database is None:
-            return SqliteKeyStore.open(self.path / STORE_FILE, sealer)
-        return PostgresKeyStore.open(database[0], sealer, database[1])
+            store = SqliteKeyStore.open(self.path / STORE_FILE, sealer)
+        else:
+            store = PostgresKeyStore.open(database[0], sealer, database[1])
+        try:
+            self.keyring.sweep()
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def keeper(self) -> KekKeeper:
         """Return what keeps the node's key-encryption key."""
@@ -155,14 +178,27 @@ class StateFolder:
 
     def destroy_kek(self) -> None:
         """Destroy the key-encryption key: nothing in the store, or a copy of it, opens again."""
-        destroy_keyring(self.path, self.keeper())
+        if self.keyring is not None:
+            self.keyring.destroy()
+        else:
+            destroy_keyring(self.path, self.keeper())
 
     def zeroise(self) -> None:
-        """Remove key-encryption key, store and description: what stays is the audit log, and the lock."""
-        self.destroy_kek()
+        """Remove key-encryption key, store and description: what stays is the audit log, and the lock.
+
+        If the token or the database does not answer, everything else goes before that is raised.
+        """
+        with ExitStack() as last_of_all_first:
+            last_of_all_first.callback(self._remove_files)
+            last_of_all_first.callback(self._erase_database)
+            self.destroy_kek()
+
+    def _erase_database(self) -> None:
         database = self._database()
         if database is not None:
             erase(*database)
+
+    def _remove_files(self) -> None:
         for name in (STORE_FILE, f"{STORE_FILE}-wal", f"{STORE_FILE}-shm", ANCHOR, NODE_FILE):
             (self.path / name).unlink(missing_ok=True)
 

@@ -14,6 +14,11 @@ def add_parsers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     restore = verbs.add_parser("restore", help="make a node anew from its backup, with an empty store")
     restore.add_argument("archive", metavar="ARCHIVE", type=Path, help="what backup wrote")
     restore.add_argument("--into", metavar="DIR", type=Path, required=True, help="the new node's folder")
+    restore.add_argument(
+        "--replace-token-keys",
+        action="store_true",
+        help="destroy what the token holds of the node that is lost",
+    )
     restore.set_defaults(run=restore_node)
 
 
@@ -33,7 +38,7 @@ def restore_node(args: argparse.Namespace) -> int:
     """Make a node from an archive."""
     from openqci.services.backup import restore_backup
 
-    config = restore_backup(args.archive, args.into)
+    config = restore_backup(args.archive, args.into, replace_token_keys=args.replace_token_keys)
     print(f"{config}\nthe store is empty and new: the peers destroy what they held with the old one")
     print(f"next: openqci kme check --config {config}")
     return 0

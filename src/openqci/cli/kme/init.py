@@ -76,6 +76,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--pkcs11-pin-file", metavar="FILE", type=Path, help="file with the token's PIN, mode 0600"
     )
+    parser.add_argument(
+        "--replace-token-keys",
+        action="store_true",
+        help="destroy what the token holds of a node of the same name",
+    )
     parser.set_defaults(run=init_node)
 
 
@@ -98,7 +103,7 @@ def init_node(args: argparse.Namespace) -> int:
             loaded = load_config(part)
             if args.authority is not None:
                 _issue(args.authority, loaded, answers["host"])
-            StateFolder.make(loaded)
+            StateFolder.make(loaded, replace_token_keys=args.replace_token_keys)
         except ConfigurationError:
             part.unlink()
             raise
