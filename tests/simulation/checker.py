@@ -38,12 +38,21 @@ class Promise:
 
 
 @dataclass
+class ReadChunk:
+    """One chunk of a key stream, and who has read it."""
+
+    key: bytes
+    readers: set[SaeId] = field(default_factory=set)
+
+
+@dataclass
 class Book:
     """What applications were told."""
 
     promises: dict[str, Promise] = field(default_factory=dict)
     doubts: set[tuple[SaeId, str]] = field(default_factory=set)
     words: dict[bytes, str] = field(default_factory=dict)
+    chunks: dict[tuple[str, int], ReadChunk] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     agreed: set[int] = field(default_factory=set)
     """Tags of the batches that came into a master's stock."""
@@ -84,6 +93,23 @@ class Book:
             if key != promise.key:
                 self.fault(f"I2: {key_id} differs between {promise.master} and {slave}")
             promise.fetched.add(slave)
+
+    def chunk_got(self, reader: SaeId, ksid: str, index: int, key: bytes) -> None:
+        """An application has read a chunk: nobody reads it twice, both read the same, nothing else has it."""
+        name = f"chunk {index} of {ksid}"
+        chunk = self.chunks.get((ksid, index))
+        if chunk is None:
+            chunk = self.chunks[ksid, index] = ReadChunk(key)
+            for at in range(0, len(key), WORD):
+                word = key[at : at + WORD]
+                if word in self.words:
+                    self.fault(f"I1: {name} shares key with {self.words[word]}")
+                self.words[word] = name
+        if reader in chunk.readers:
+            self.fault(f"I1: {name} was given to {reader} twice")
+        if key != chunk.key:
+            self.fault(f"I2: {name} differs between its two ends")
+        chunk.readers.add(reader)
 
     def slave_refused(self, slave: SaeId, key_ids: list[str], status: int, now_s: float) -> None:
         """A refusal is right only if one of the keys was handed out before, perhaps in a lost answer."""
@@ -154,6 +180,10 @@ class Book:
                 batch = msgspec.json.decode(body, type=KeyBatch)
                 if batch.role != "master":
                     continue
+                if batch.stream_id:
+                    # Each end of a stream reads and closes it by itself: what both hold must be the same.
+                    self._stream_batch(view, batch, views[homes[batch.slave_sae]], kme)
+                    continue
                 for slave in (batch.slave_sae, *batch.additional_slaves):
                     copies = pair_stock.slave_copies(views[homes[slave]], batch.batch_tag)
                     # Tags have few bits here: another master's batch for the slave may bear the same one.
@@ -169,6 +199,14 @@ class Book:
                         self.fault(
                             f"I2: batch {batch.batch_tag:010x} differs between {kme} and {homes[slave]}"
                         )
+
+    def _stream_batch(self, view: KmeView, batch: KeyBatch, other: KmeView, kme: KmeId) -> None:
+        copies = pair_stock.slave_copies(other, batch.batch_tag)
+        for copy in copies:
+            if copy.stream_id == batch.stream_id and copy.master_sae == batch.master_sae:
+                mine, theirs = contents(view, batch), contents(other, copy)
+                if any(theirs[offset] != byte for offset, byte in mine.items() if offset in theirs):
+                    self.fault(f"I2: stream batch {batch.batch_tag:010x} differs between its ends at {kme}")
 
     def _link_key(self, views: Mapping[KmeId, KmeView]) -> None:
         """Both ends of a link hold the same link key at the same offsets."""
@@ -192,8 +230,11 @@ class Book:
         spent = {
             word
             for word, key_id in self.words.items()
-            if set(self.promises[key_id].slaves) <= self.promises[key_id].fetched
+            if key_id in self.promises and set(self.promises[key_id].slaves) <= self.promises[key_id].fetched
         }
+        for chunk in self.chunks.values():
+            if len(chunk.readers) == 2:
+                spent.update(chunk.key[at : at + WORD] for at in range(0, len(chunk.key), WORD))
         for kme, view in views.items():
             for stream, stock in list(view.streams("")):
                 if not stock:

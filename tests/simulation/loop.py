@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from openqci.core.errors import OpenQCIError
 from openqci.crypto.sealing import Sealer
 from openqci.keystore.memory import MemoryRows, MemoryTransaction
-from openqci.services import kme, kme_node, peer_line, state_folder
+from openqci.services import etsi004_server, kme, kme_node, peer_line, state_folder
 
 Result = TypeVar("Result")
 
@@ -59,7 +59,8 @@ def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> 
         randbits=lambda bits: chance.getrandbits(min(bits, tag_bits)),
         token_hex=lambda size: chance.randbytes(size).hex(),
     )
-    before = [(module, module.__dict__["time"]) for module in (kme, kme_node, peer_line)]
+    timed = kme, kme_node, peer_line, etsi004_server
+    before = [(module, module.__dict__["time"]) for module in timed]
     secrets = kme_node.__dict__["secrets"]
     makers = (kme_node, state_folder)
     try:

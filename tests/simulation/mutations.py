@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from openqci.delivery import agreement, pair_stock, peers
+from openqci.delivery import agreement, etsi004, pair_stock, peers
 from openqci.keystore import deposits, outbox
 from openqci.keystore.deposits import Verdict
 from tests.simulation.loop import CrashingStore
@@ -158,6 +158,13 @@ def expiry_at_once() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def both_ends_feed_streams() -> Iterator[None]:
+    """Each of two KMEs feeds the streams between them."""
+    with patch.object(etsi004, "feeds", lambda kme, peer: True):
+        yield
+
+
 MUTATIONS: dict[str, Mutation] = {
     each.__name__: each
     for each in (
@@ -173,5 +180,6 @@ MUTATIONS: dict[str, Mutation] = {
         one_end_spends_anything,
         epochs_are_not_begun,
         expiry_at_once,
+        both_ends_feed_streams,
     )
 }

@@ -19,10 +19,12 @@ from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import SecretBytes
 from openqci.delivery import agreement
 from openqci.delivery.directory import PeerIdentity
+from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
+from openqci.services.etsi004_server import StreamService
 from openqci.services.kme import KmeService
 from openqci.services.kme_app import enter_applications
 from openqci.services.kme_config import LoadedConfig, checked_config
@@ -41,6 +43,7 @@ from tests.simulation.loop import (
     simulated_world,
     skew_s,
 )
+from tests.simulation.streams import StreamReaders
 
 KEY_BYTES = 1024
 REQUEST_S_MAX = 8.0
@@ -175,6 +178,7 @@ class Life:
         self.tasks: dict[asyncio.Task[Any], None] = {}  # in order: a replay depends on it
         self.node: KmeNode
         self.service: KmeService
+        self.streams: StreamService
 
     async def begin(self) -> None:
         kme, world = self.kme, self.kme.world
@@ -196,6 +200,14 @@ class Life:
         def arrived(batch: KeyBatch) -> None:
             self.service.stock_arrived(batch.master_sae, batch.slave_sae, batch.additional_slaves)
 
+        self.streams = StreamService(
+            kme.kme_id,
+            self.store,  # type: ignore[arg-type]
+            StreamLimits(),
+            lambda peer: bool(kme.loaded.links_to(peer)),
+            look=self.node.look,
+            carry=self.node.carry,
+        )
         self.node.stock_arrived = arrived
         self.node.trouble = lambda code, subject, reason: world.alarm(kme.kme_id, code, reason)
 
@@ -314,6 +326,7 @@ class World:
             for master, slaves in self._groups()
             for _ in range(2)
         ]
+        applications += [self.spawn(StreamReaders(self, *ends).run()) for ends in self._stream_ends()]
         chaos = self.spawn(self._chaos())
         await asyncio.sleep(seconds)
         chaos.cancel()
@@ -508,6 +521,11 @@ class World:
             if len(near) > 1 and self.chance.random() < 0.5:
                 groups.append((master, tuple(self.chance.sample(near, min(len(near), 2)))))
         return groups
+
+    def _stream_ends(self) -> list[tuple[SaeId, SaeId]]:
+        """Return who reads key streams with whom: two applications over each link."""
+        at = {kme: [sae for sae, home in self.saes.items() if home == kme] for kme in self.saes.values()}
+        return [(at[a][0], at[b][0]) for a, b in self.links.values()]
 
     def _config(self, name: KmeId) -> LoadedConfig:
         links = [(link, ends) for link, ends in self.links.items() if name in ends]
