@@ -232,7 +232,9 @@ class Life:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if self.store.dead:
+            caller = asyncio.current_task()
+            # Whoever asks may be ended at the same moment: that is no broken connection.
+            if self.store.dead and caller is not None and not caller.cancelling():
                 raise ConnectionError("connection reset by peer") from None
             raise
 
