@@ -205,6 +205,20 @@ def test_a_coroutine_waits_without_stopping_the_others(store: SqliteKeyStore) ->
     assert sorted(asyncio.run(many())) == list(range(0, 100, 5))
 
 
+def test_reading_waits_for_no_writer_and_changes_nothing(store: SqliteKeyStore) -> None:
+    append(store, b"x" * 100)
+    held = Held(store)  # the writer is in the middle of a work
+    assert asyncio.run(store.read(lambda tx: tx.stock_bytes(LISBON, LINK))) == 100
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        asyncio.run(store.read(lambda tx: tx.append(LISBON, LINK, SecretBytes(b"y"))))
+    held.let_go()
+    append(store, b"z")
+    assert asyncio.run(store.read(lambda tx: tx.stock_bytes(LISBON, LINK))) == 101
+    store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        asyncio.run(store.read(lambda tx: tx.stock_bytes(LISBON, LINK)))
+
+
 def test_the_queue_is_bounded(store: SqliteKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(store)
     monkeypatch.setattr(group_commit, "WORKS_QUEUED_MAX", 3)

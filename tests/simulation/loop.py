@@ -110,6 +110,9 @@ class CrashingStore:
         self.dead = False
         self.works = 0
 
+    async def read(self, work: Callable[[MemoryTransaction], Result]) -> Result:
+        return await self.run(work)
+
     async def run(self, work: Callable[[MemoryTransaction], Result]) -> Result:
         """Do a work as ``SqliteKeyStore.run`` does."""
         await asyncio.sleep(self.chance.random() * self.faults.disk_s)

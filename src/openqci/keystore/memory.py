@@ -229,6 +229,10 @@ class MemoryKeyStore:
             future.set_result(result)
         return future
 
+    async def read(self, work: Callable[[MemoryTransaction], Result]) -> Result:
+        """Do a work that changes nothing."""
+        return await self.run(work)
+
     async def run(self, work: Callable[[MemoryTransaction], Result]) -> Result:
         """Run ``work`` in a transaction of its own."""
         return self.submit(work).result()

@@ -2,7 +2,8 @@
 
 What every durable key store has in common. A work is a synchronous function of a transaction. Each runs in a
 savepoint, so that one that raises undoes itself alone; callers hear of theirs only when the group is durable
-(invariant I3). A group of works that only read costs no disk access, so reading has no verb of its own.
+(invariant I3). A group of works that only read costs no disk access; where reading need not wait for the
+flush of others, a store has a way of its own for it.
 """
 
 import asyncio
@@ -148,6 +149,10 @@ class GroupCommitStore(Generic[Transaction]):
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue(Work(work, future))
         return await future
+
+    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Look at what is durable now; ``work`` changes nothing. Some stores do not wait for writers."""
+        return await self.run(work)
 
     def _queue(self, work: Work[Transaction, Any]) -> None:
         with self._gate:

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -52,6 +52,9 @@ class KeyStore(Protocol):
 
     async def run(self, work: Callable[[StoreTransaction], Result]) -> Result:
         """Run ``work`` in one transaction; return when what it did is durable."""
+
+    async def read(self, work: Callable[[StoreTransaction], Result]) -> Result:
+        """Run ``work``, which changes nothing, over what is durable now."""
 
 
 class Observer:
@@ -111,7 +114,8 @@ class KmeService:
     async def status(self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId) -> Status:
         """*Get status* at a KME."""
         said = await self._run(
-            lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave, self.profile)
+            lambda tx: etsi014.status(KmeView(tx, kme), SaeDirectory(tx), peer, slave, self.profile),
+            self._store.read,
         )
         return msgspec.structs.replace(said, status_extension=self._status_extension or msgspec.UNSET)
 
@@ -210,9 +214,13 @@ class KmeService:
             for arrival in arrivals:
                 arrival.cancel()
 
-    async def _run(self, work: Callable[[StoreTransaction], Result]) -> Result:
+    async def _run(
+        self,
+        work: Callable[[StoreTransaction], Result],
+        how: Callable[[Callable[[StoreTransaction], Result]], Awaitable[Result]] | None = None,
+    ) -> Result:
         try:
-            return await self._store.run(work)
+            return await (how or self._store.run)(work)
         except (RequestRefused, KeyUnavailable):
             raise
         except OpenQCIError as error:

@@ -23,14 +23,16 @@ Rules of the ledger: ``openqci.keystore.ledger``. Why ranges and not rows:
 ``docs/decisions/0001-key-streams-not-key-rows.md``
 """
 
+import asyncio
 import logging
 import os
 import sqlite3
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from openqci.core.errors import ConfigurationError, Fault, invariant
 from openqci.core.identifiers import KmeId, StreamId
@@ -44,9 +46,11 @@ from openqci.keystore.ledger import (
     check_opens,
     sealed_check,
 )
-from openqci.services.group_commit import GroupCommitStore
+from openqci.services.group_commit import GroupCommitStore, StoreUnavailable
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4F514349  # "OQCI"
@@ -252,8 +256,10 @@ class SqliteTransaction(KeyLedger):
 class SqliteKeyStore(GroupCommitStore[SqliteTransaction]):
     """A durable key store. Make one with :meth:`open`."""
 
-    def __init__(self, connection: sqlite3.Connection, sealer: Sealer) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, sealer: Sealer, path: Path) -> None:
+        self._connection, self._path, self._sealer = connection, path, sealer
+        self._reader: sqlite3.Connection | None = None
+        self._readers = ThreadPoolExecutor(1, "key-store-reader")
         self._rows = SqliteRows(connection)
         self._version_seen = -1
         super().__init__(SqliteTransaction(self._rows, sealer, connection))
@@ -266,7 +272,7 @@ class SqliteKeyStore(GroupCommitStore[SqliteTransaction]):
         KEK.
         """
         sealer = kek if isinstance(kek, Sealer) else Sealer(kek)
-        return cls(connect(path, sealer), sealer)
+        return cls(connect(path, sealer), sealer, path)
 
     def _begin(self) -> None:
         """Begin the group's transaction, waiting for another process that writes."""
@@ -325,6 +331,38 @@ class SqliteKeyStore(GroupCommitStore[SqliteTransaction]):
 
     def _disconnect(self) -> None:
         self._connection.close()
+
+    async def read(self, work: Callable[[SqliteTransaction], Result]) -> Result:
+        """Look at what is durable now, on a connection and a thread for reading: it waits for no commit."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._readers, self._read_now, work)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the key store could not be read ({error})") from None
+        except RuntimeError:  # of the executor, which was shut down
+            raise StoreUnavailable("the key store is closed") from None
+
+    def close(self) -> None:
+        """Do what is queued, then let the file go."""
+        self._readers.shutdown()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        super().close()
+
+    def _read_now(self, work: Callable[[SqliteTransaction], Result]) -> Result:
+        if self._reader is None:
+            self._reader = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._reader.execute("PRAGMA query_only = ON")
+        # Rows are cached for one look alone: between two the writer has gone on.
+        transaction = SqliteTransaction(SqliteRows(self._reader), self._sealer, self._reader)
+        self._reader.execute("BEGIN")
+        try:
+            return work(transaction)
+        finally:
+            self._reader.execute("ROLLBACK")
 
 
 FAULTS_OF_ONE_WORK = (
