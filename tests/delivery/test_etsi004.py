@@ -106,6 +106,26 @@ class Two:
                 self.run(sender, lambda view, a=answers: outbox.settle(view, receiver, a, settle))  # type: ignore[misc]
 
 
+def test_a_link_with_little_key_feeds_a_stream_with_what_it_has() -> None:
+    """On a slow link an application must not wait until a whole batch is there."""
+    two, chunk_bytes = Two(1), 32
+    request = OpenConnect(ALICE, BOB, QoS(chunk_bytes=chunk_bytes, ttl_s=100), KSID)
+    for kme in (LISBON, WARSAW):
+        two.run(kme, lambda view: view.take_next(link_key_stream(LINK, LISBON), (3 << 20) - 1000)[1].wipe())
+        two.open(kme, request)
+        two.carry(kme)
+    two.carry(LISBON)
+    two.feed()
+    two.carry(LISBON)
+    fed = (1000 - agreement.CONTROL_BYTES) // chunk_bytes
+    for index in range(fed):
+        assert two.get(LISBON, index) == two.get(WARSAW, index)
+    with pytest.raises(KeyUnavailable):
+        two.get(LISBON, fed)
+    two.feed()  # what is left is not worth the control bytes
+    assert two.run(LISBON, agreement.open_offers) == []
+
+
 def handle(view: KmeView, peer: KmeId, message: outbox.Message) -> bytes:
     if message.kind == agreement.FRAME_KIND:
         return agreement.accept(view, peer, message)

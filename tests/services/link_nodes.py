@@ -65,11 +65,12 @@ class Nodes:
         files = [folder / name for name in ("cert.pem", "key.pem", "ca.pem")]
         return SAEClient(f"https://127.0.0.1:{self.port(end)}", *files)
 
-    def exchange(self, number: int = 3) -> None:
-        """Have the two applications share a few keys."""
+    def exchange(self, number: int = 3, size_bits: int = 256) -> None:
+        """Have the two applications share a few keys; the one at ``p`` asks for them."""
         with closing(self.client("p")) as master, closing(self.client("q")) as slave:
             until_s = time.monotonic() + 60
-            while (answer := master.enc_keys("app-q", number)).status == 503 and time.monotonic() < until_s:
+            while (answer := master.enc_keys("app-q", number, size_bits)).status == 503:
+                assert time.monotonic() < until_s, answer.message
                 time.sleep(0.1)
             assert answer.status == 200, answer.body
             fetched = slave.dec_keys("app-p", answer.key_ids)

@@ -306,3 +306,17 @@ def test_two_nodes_take_their_link_key_from_key_streams(sites: StreamSites, tmp_
         assert deposited > 0 and nodes.apps["p"].node.figures.links["pq"].refused_deposits == 0
     finally:
         nodes.close()
+
+
+def test_a_link_is_filled_though_only_one_end_spends(sites: StreamSites, tmp_path: Path) -> None:
+    """Each end may begin to spend half of the key; what the other leaves must not stop the filling."""
+    watermarks = "low_bytes = 65536\nhigh_bytes = 262144\n"
+    nodes = Nodes(tmp_path, sites.authority, sites.on_loop, lambda end: watermarks + link(sites, end))
+    nodes.start("p", "q")
+    try:
+        for _ in range(5):
+            nodes.exchange(number=128, size_bits=4096)
+        status = sites.on_loop(nodes.apps["p"].node.status())["links"][0]
+        assert status["deposited_bytes"] > 5 * 128 * 512
+    finally:
+        nodes.close()

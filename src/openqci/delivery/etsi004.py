@@ -45,6 +45,7 @@ from openqci.delivery.pair_stock import (
     take_range,
 )
 from openqci.keystore import outbox
+from openqci.keystore.deposits import link_stock_bytes
 from openqci.keystore.ports import KmeView
 
 KIND, RUN_KIND = "stream", "stream-run"
@@ -55,7 +56,9 @@ CHUNK_BYTES_MIN, CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX = KEY_BYTES_MIN, 32, 16 * 
 FEED_BYTES_MIN, FEED_BYTES_MAX = 16 * 1024, 64 * 1024
 """How much unread key a stream is given: two seconds of its rate within these bounds, at least two chunks."""
 
-FEED_BATCH_BYTES_MAX = 32 * 1024
+FEED_BATCH_BYTES_MIN, FEED_BATCH_BYTES_MAX = 256, 32 * 1024
+"""A smaller batch is not worth its control bytes; a larger one is cut."""
+
 READ_RANGES_MAX = 256
 """An application that reads with more gaps than this is told of re-read chunks only by a timeout."""
 
@@ -292,6 +295,10 @@ def feed(view: KmeView, ksid: str, link: LinkId, batch_tag: int, now_s: float) -
     first, length = gap
     if not length:
         length = min(stream.feed_bytes, max(FEED_BATCH_BYTES_MAX - FEED_BATCH_BYTES_MAX % chunk, chunk))
+        # A slow link gives what it has: an application must not wait hours until a whole batch is there.
+        there_is = link_stock_bytes(view, link, view.kme) - agreement.CONTROL_BYTES
+        least = min(length, FEED_BATCH_BYTES_MIN + -FEED_BATCH_BYTES_MIN % chunk)
+        length = max(min(length, there_is - there_is % chunk), least)
         if first + length > chunk * (UINT32_MAX + 1):
             return None  # the index of a chunk has 32 bits: the applications open another stream
     wanted = BatchWanted(

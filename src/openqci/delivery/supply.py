@@ -1,7 +1,7 @@
 """Which batches a KME should agree on next, so that the stocks of its pairs stay between their watermarks.
 
 A pair's stock counts what its master can have now and what is being agreed on. Below its low watermark, or
-when a request waits for more than there is, a pair is in need, up to its high watermark. What a link has is
+when a request waits for more than is coming, a pair is in need, up to its high watermark. What a link has is
 shared among the pairs in need: first those with the higher priority, then equally (max-min), so that no pair
 of the same priority starves another (invariant I9).
 """
@@ -63,6 +63,8 @@ def needs(view: KmeView, demands: Iterable[PairDemand], epochs: dict[KmeId, str]
     """Return the pairs in need whose peers have been met."""
     under_way: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for order in open_offers(view):
+        if order.stream_id:
+            continue  # key of a stream of ETSI GS QKD 004 enters no pair's stock
         under_way[order.master_sae, *(leg.slave_sae for leg in order.legs)].append(order.key_bytes)
     found = []
     for demand in demands:
@@ -70,11 +72,11 @@ def needs(view: KmeView, demands: Iterable[PairDemand], epochs: dict[KmeId, str]
             continue
         coming = under_way[demand.master, *(slave for slave, _, _ in demand.legs)]
         stock = stock_bytes(view, demand.master, demand.slave, demand.additional) + sum(coming)
-        in_need = stock < demand.low_bytes or stock < demand.waiting_bytes
-        if in_need and len(coming) < BATCHES_UNDER_WAY_MAX:
+        # A request waits though there are bytes enough, if they are rests of batches too short for its keys.
+        waiting = demand.waiting_bytes - sum(coming)
+        if (stock < demand.low_bytes or waiting > 0) and len(coming) < BATCHES_UNDER_WAY_MAX:
             links = tuple(LinkId(f"{link}.{epochs[kme]}") for _, kme, link in demand.legs)
-            lacking = max(demand.high_bytes, demand.waiting_bytes) - stock
-            found.append(Need(demand, links, lacking))
+            found.append(Need(demand, links, max(demand.high_bytes - stock, waiting)))
     return found
 
 

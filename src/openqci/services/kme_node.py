@@ -252,7 +252,7 @@ class KmeNode:
         self.trouble("mismatch", link, "the two modules gave different key" if different else None)
 
     async def _fill(self, link: LinkSection) -> None:
-        """Draw key from a link's module while the link's stock is below its high watermark."""
+        """Draw key from a link's module while either end's half is below its share of the high watermark."""
         peer, source = KmeId(link.peer), self._sources[link.id]
         wait_s = FILL_WAIT_S_MIN
         filling = True
@@ -265,7 +265,8 @@ class KmeNode:
             name = peers.link_in_epoch(link.id, epoch)
             try:
                 busy, mine, theirs = await self.read(partial(_link_state, link=name, peer=peer))
-                filling = mine + theirs < (link.high_bytes if filling else link.low_bytes)
+                # The end that spends alone uses up its own half: what the other leaves is no stock for it.
+                filling = 2 * min(mine, theirs) < (link.high_bytes if filling else link.low_bytes)
                 if busy or not filling:
                     wait_s = FILL_WAIT_S_MIN if busy else LOOK_EVERY_S
                     continue
