@@ -13,7 +13,7 @@ import time
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPException, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -128,6 +128,9 @@ class SAEClient:
             self._connection.request(method, f"/api/v1/keys/{quote(peer, safe='')}/{verb}", body, headers)
             answer = self._connection.getresponse()
             content = answer.read(ANSWER_BYTES_MAX)
+            # A read with a limit says nothing of an answer that was cut off, which may have held keys.
+            if len(content) < int(answer.headers.get("Content-Length", "0")):
+                raise IncompleteRead(b"", len(content))
         except (OSError, HTTPException):
             self._connection.close()
             raise
