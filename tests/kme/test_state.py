@@ -14,7 +14,7 @@ from openqci.services.keyring import Pkcs11Keks
 from openqci.services.kme_config import load_config
 from openqci.services.pki import write_credentials
 from openqci.services.roles import Role
-from openqci.services.state_folder import StateFolder
+from openqci.services.state_folder import StateFolder, store_identity
 from tests.conformance.etsi004.make import ALICE, BOB, A, B, StreamSites, opened_by_both
 from tests.kme.make import openqci
 from tests.services.softhsm import TOKEN, softhsm
@@ -61,6 +61,54 @@ def test_another_store_in_its_place_is_refused(sites: StreamSites) -> None:
     (sites.folder / B / "state" / "store.sqlite").unlink()
     with pytest.raises(ConfigurationError, match="another one"):
         sites.start(B)
+
+
+def test_a_store_without_its_anchor_is_refused(sites: StreamSites) -> None:
+    sites.stop(B)
+    anchor = sites.folder / B / "state" / "anchor.json"
+    kept = anchor.read_bytes()
+    anchor.unlink()
+    with pytest.raises(ConfigurationError, match=r"anchor\.json: is missing.*kme zeroise.*init --again"):
+        sites.start(B)
+    checked = openqci(sites.folder, "kme", "check", "--offline", "--config", sites.configs[B], expect=1)
+    assert "FAULT state folder" in checked.stdout and "anchor.json" in checked.stdout
+    anchor.write_bytes(kept)
+    sites.start(B)
+
+
+def test_the_way_on_from_a_lost_anchor(sites: StreamSites) -> None:
+    alice, bob = sites.client(ALICE), sites.client(BOB)
+    opened_by_both(alice, bob, QUALITY)
+    sites.hang_up()
+    sites.stop(B)
+    (sites.folder / B / "state" / "anchor.json").unlink()
+    again = ("kme", "init", sites.configs[B].parent, "--again")
+    assert "is the state folder of a node already" in openqci(sites.folder, *again, expect=2).stderr
+    openqci(sites.folder, "kme", "zeroise", "--config", sites.configs[B], "--yes")
+    openqci(sites.folder, *again)
+    sites.start(B)
+    sites.wait_until_met()
+    alice, bob = sites.client(ALICE), sites.client(BOB)
+    ksid = opened_by_both(alice, bob, QUALITY)
+    assert alice.get(ksid, 0).key == bob.get(ksid, 0).key
+
+
+def test_a_new_node_has_an_anchor_and_a_store_that_never_ran_needs_none(tmp_path: Path) -> None:
+    words = ("kme", "init", "node", "--kme-id", "kme-n", "--host", "localhost", "--sae", "app", "--peer", "")
+    openqci(tmp_path, *words)
+    loaded = load_config(tmp_path / "node" / "kme.toml")
+    folder = StateFolder.open(loaded)
+    try:
+        store = folder.open_store()
+        identity = store.submit(store_identity).result()
+        store.close()
+        folder.check_anchor(identity)
+        (folder.path / "anchor.json").unlink()
+        with pytest.raises(ConfigurationError, match="is missing"):
+            folder.check_anchor(identity)
+        folder.check_anchor({})  # as a node that was made before anchors were, and never ran
+    finally:
+        folder.close()
 
 
 def test_keys_are_renewed_while_the_node_serves(sites: StreamSites) -> None:

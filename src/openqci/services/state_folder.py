@@ -84,7 +84,12 @@ class StateFolder:
                 # What a start that was cut off left: no store is there yet that it could open.
                 destroy_keyring(path, keeper)
                 folder.keyring = Keyring.make(path, keeper)
-                folder.open_store().close()
+                store = folder.open_store()
+                try:
+                    # From here on a store without its anchor is one whose anchor was lost.
+                    folder.set_anchor(store.submit(counted_on).result())
+                finally:
+                    store.close()
                 # The description comes last: it says that the folder is whole.
                 description = NodeDescription(STATE_VERSION, kme_id, time.time())
                 write_durably(path / NODE_FILE, msgspec.json.format(msgspec.json.encode(description)))
@@ -144,11 +149,23 @@ class StateFolder:
     def check_anchor(self, identity: dict[str, str]) -> None:
         """Refuse a store that is older than what this folder remembers: spent key would live again (I1).
 
-        ``identity`` is what the store says of itself. Raises ConfigurationError.
+        ``identity`` is what the store says of itself. Without an anchor only a store that has never run is
+        let through: of any other nobody can tell how old it is. Raises ConfigurationError.
         """
         file = self.path / ANCHOR
         if not file.exists():
-            return
+            if not identity:
+                return
+            raise ConfigurationError(
+                Fault(
+                    str(file),
+                    "",
+                    "is missing, though the key store beside it has been in use: nobody can tell whether "
+                    "that is an old copy, in which spent key would live again. If the file was left behind "
+                    "when the folder was moved, bring it here; else zeroise the node (`openqci kme zeroise`) "
+                    "and make it anew (`openqci kme init --again`): its peers fill its stocks again",
+                )
+            )
         try:
             anchor = msgspec.json.decode(file.read_bytes(), type=Anchor)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -160,7 +177,8 @@ class StateFolder:
                 str(self.path),
                 "",
                 "holds an older copy of its key store, or another one: key that was spent since would live "
-                "again. Zeroise the node and make it anew; there is no other way to go on safely",
+                "again. Zeroise the node (`openqci kme zeroise`) and make it anew (`openqci kme init "
+                "--again`); there is no other way to go on safely",
             )
         )
 
@@ -224,7 +242,7 @@ def opened_for_running(transaction: StoreTransaction) -> OwnStore:
 
 def counted_on(transaction: StoreTransaction) -> dict[str, str]:
     """Count the store on by one and return its identity: an earlier copy of it has a lower count."""
-    known = store_identity(transaction)
+    known = {"store_id": secrets.token_hex(16), **store_identity(transaction)}
     known["count"] = str(int(known.get("count", "0")) + 1)
     KmeView(transaction, KmeId("*")).put_record(IDENTITY_KIND, "own", msgspec.json.encode(known))
     return known

@@ -129,7 +129,11 @@ authority = "ca.pem"
 
         async def begin() -> None:
             app = KmeApp(load_config(self.configs[kme]), lambda loaded, link: self.modules[kme])
-            await app.start()
+            try:
+                await app.start()
+            except BaseException:
+                await app.close()
+                raise
             self.apps[kme] = app
             self._runs[kme] = asyncio.create_task(app.run())
 

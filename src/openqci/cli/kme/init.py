@@ -81,11 +81,32 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         action="store_true",
         help="destroy what the token holds of a node of the same name",
     )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="make the state folder alone, for the kme.toml that is there: after `openqci kme zeroise`",
+    )
     parser.set_defaults(run=init_node)
 
 
 def init_node(args: argparse.Namespace) -> int:
     """Write configuration, credentials and state folder; nothing that is there is overwritten."""
+    return init_again(args) if args.again else init_anew(args)
+
+
+def init_again(args: argparse.Namespace) -> int:
+    """Make the state folder of a node that was zeroised; configuration and certificates stay."""
+    from openqci.services.kme_config import load_config
+    from openqci.services.state_folder import StateFolder
+
+    loaded = load_config(args.folder / "kme.toml")
+    StateFolder.make(loaded, replace_token_keys=args.replace_token_keys)
+    print(f"{loaded.state_dir}\nnext: openqci kme run --config {loaded.file}")
+    return 0
+
+
+def init_anew(args: argparse.Namespace) -> int:
+    """Make everything of a new node."""
     from openqci.core.errors import ConfigurationError, Fault
     from openqci.services.data_directory import unusable_named
     from openqci.services.kme_config import load_config
