@@ -17,10 +17,12 @@ from openqci.core.errors import KeyUnavailable, PeerMisbehaved
 from openqci.core.identifiers import StreamId, link_stream
 from openqci.keystore.ports import KmeView
 from openqci.relay import (
+    ArrivedKey,
     RelayArrival,
     RelayOrder,
     RelayOrigin,
     RelayRefused,
+    arrived_key,
     forward,
     hop_bytes,
     next_site,
@@ -211,7 +213,7 @@ class Relays(RuleBasedStateMachine):
         except KeyUnavailable:
             return
         if isinstance(answer, RelayArrival):
-            self._arrived(answer)
+            self._arrived(arrived_key(answer))
         elif isinstance(answer, bytes):
             self._sent(answer)
         else:
@@ -240,7 +242,7 @@ class Relays(RuleBasedStateMachine):
         self.under_way.append(wire)
         self.seen.append(wire)
 
-    def _arrived(self, arrival: RelayArrival) -> None:
+    def _arrived(self, arrival: ArrivedKey) -> None:
         relay_id = arrival.order.relay_id
         assert relay_id not in self.arrived, "one relay arrived twice"
         hops = [arrival.order.hop(index) for index in range(len(arrival.order.links))]

@@ -12,7 +12,16 @@ from openqci.core.keys import SecretBytes
 from openqci.core.provenance import Provenance
 from openqci.keystore.memory import MemoryKeyStore, MemoryTransaction
 from openqci.keystore.ports import KmeView
-from openqci.relay import RelayArrival, RelayOrder, RelayOrigin, RelayRefused, forward, terminate
+from openqci.relay import (
+    ArrivedKey,
+    RelayArrival,
+    RelayOrder,
+    RelayOrigin,
+    RelayRefused,
+    arrived_key,
+    forward,
+    terminate,
+)
 
 KEY_BYTES = 64
 Result = TypeVar("Result")
@@ -37,7 +46,13 @@ def provenance(route: Sequence[str], links: Sequence[str]) -> Provenance:
 
 
 def order(
-    route: Sequence[str], links: Sequence[str], *, number: int = 1, key_bytes: int = KEY_BYTES
+    route: Sequence[str],
+    links: Sequence[str],
+    *,
+    number: int = 1,
+    key_bytes: int = KEY_BYTES,
+    purpose: bytes = b"",
+    carried: bool = False,
 ) -> RelayOrder:
     return RelayOrder(
         relay_id=f"{number:032x}",
@@ -48,6 +63,8 @@ def order(
         links=tuple(links),
         key_bytes=key_bytes,
         provenance=provenance(route, links),
+        purpose=purpose,
+        carried=carried,
     )
 
 
@@ -93,7 +110,13 @@ class Net:
     def terminate(self, site: str, frame: bytes) -> RelayArrival | RelayRefused:
         return self.at(site, partial(terminate, data=frame))
 
-    def run(self, relay: RelayOrder) -> tuple[RelayOrigin, list[bytes], RelayArrival]:
+    def arrive(self, site: str, frame: bytes) -> ArrivedKey:
+        """Take a frame off at its destination, where it is the last of a sound relay; open its payload."""
+        answer = self.terminate(site, frame)
+        assert isinstance(answer, RelayArrival), answer
+        return arrived_key(answer)
+
+    def run(self, relay: RelayOrder) -> tuple[RelayOrigin, list[bytes], ArrivedKey]:
         """Carry a relay to its destination; return the origin, all frames and the arrival."""
         origin = RelayOrigin(relay)
         frames = [self.begin(origin)]
@@ -101,9 +124,7 @@ class Net:
             answer = self.forward(site, frames[-1])
             assert isinstance(answer, bytes), answer
             frames.append(answer)
-        arrival = self.terminate(relay.route[-1], frames[-1])
-        assert isinstance(arrival, RelayArrival), arrival
-        return origin, frames, arrival
+        return origin, frames, self.arrive(relay.route[-1], frames[-1])
 
     def stock(self, site: str, link: str, initiator: str) -> int:
         stream = link_stream(LinkId(link), SiteId(initiator))

@@ -110,8 +110,7 @@ def test_both_ends_of_a_hop_may_begin_at_once_and_never_choose_the_same_bytes() 
     net, (a, b), [link] = chain(1)
     there, back = RelayOrigin(order((a, b), (link,))), RelayOrigin(order((b, a), (link,), number=2))
     frame_there, frame_back = net.begin(there), net.begin(back)
-    arrival_there, arrival_back = net.terminate(b, frame_there), net.terminate(a, frame_back)
-    assert not isinstance(arrival_there, RelayRefused) and not isinstance(arrival_back, RelayRefused)
+    arrival_there, arrival_back = net.arrive(b, frame_there), net.arrive(a, frame_back)
     key_there, _ = there.confirm(arrival_there.confirmation)
     key_back, _ = back.confirm(arrival_back.confirmation)
     assert revealed(key_there.key) == revealed(arrival_there.key.key)
@@ -127,11 +126,7 @@ def test_many_relays_at_once_over_the_same_hops_keep_apart() -> None:
         frames = [
             frame for frame in (net.forward(site, f) for f in reversed(frames)) if isinstance(frame, bytes)
         ]
-    arrivals = {
-        a.order.relay_id: a
-        for a in (net.terminate(sites[-1], f) for f in frames)
-        if not isinstance(a, RelayRefused)
-    }
+    arrivals = {a.order.relay_id: a for a in (net.arrive(sites[-1], f) for f in frames)}
     keys = [revealed(r.confirm(arrivals[r.order.relay_id].confirmation)[0].key) for r in relays]
     assert len(set(keys)) == 6
     assert keys == [revealed(arrivals[r.order.relay_id].key.key) for r in relays]
@@ -178,6 +173,7 @@ def test_a_frame_is_read_back_as_it_was_written() -> None:
         {"relay_id": "G" * 32},
         {"batch_tag": -1},
         {"batch_tag": 1 << 40},
+        {"purpose": bytes(65)},
         {"key_bytes": 0},
         {"key_bytes": 1 << 17},
         {"links": ()},

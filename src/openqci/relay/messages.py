@@ -5,6 +5,7 @@ is touched, so that what the MAC covers and what travelled cannot differ.
 """
 
 import re
+from enum import StrEnum
 
 import msgspec
 
@@ -21,8 +22,12 @@ authenticates the destination's confirmation."""
 
 HOPS_MAX = 256
 KEY_BYTES_MAX = 64 * 1024
-FRAME_BYTES_MAX = KEY_BYTES_MAX + 64 * 1024
-"""Room for the longest key and for an order of 256 hops with names of 60 characters, twice."""
+PURPOSE_BYTES_MAX = 64
+CARGO_BYTES_MAX = 64 * 1024
+"""Public bytes that travel with a payload to its destination: an end-to-end order of several long routes."""
+
+FRAME_BYTES_MAX = KEY_BYTES_MAX + CARGO_BYTES_MAX + 64 * 1024
+"""Room for the longest key and cargo, and for an order of 256 hops with names of 60 characters, twice."""
 
 BATCH_TAG_BITS = 40
 STREAM_BYTES_MAX = 1 << 38
@@ -32,21 +37,35 @@ place beyond is refused here, before any arithmetic on row numbers in a store.""
 RELAY_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
+class RelayForm(StrEnum):
+    """How a relay protects what it carries; a key's provenance names it (invariant I7)."""
+
+    HOP = "hop"
+    XOR = "xor"
+    COMPUTATIONAL = "computational"
+
+
 class RelayOrder(msgspec.Struct, frozen=True):
     """What is to be relayed, by which way: the same at every node, covered by every MAC.
 
-    ``relay_id`` is 32 hexadecimal digits, ``batch_tag`` has 40 bits, ``route`` is n + 1 sites, ``links`` the
-    n links between them. ``provenance.epsilon`` is the sum over the hops, as the controller knows it.
+    ``relay_id`` is 32 hexadecimal digits, ``route`` is n + 1 sites, ``links`` the n links between them.
+    ``purpose`` says what the payload is for: a digest of the end-to-end order and the share's number.
+    A ``carried`` relay gets its payload from its caller, so that its first hop is padded too; any other
+    takes link key of the first hop as payload. ``batch_tag``, the SAEs and ``provenance`` are for relays
+    whose payload is a whole batch.
     """
 
     relay_id: str
-    batch_tag: int
-    master_sae: str
-    slave_sae: str
-    route: tuple[str, ...]
-    links: tuple[str, ...]
-    key_bytes: int
-    provenance: Provenance
+    batch_tag: int = 0
+    master_sae: str = ""
+    slave_sae: str = ""
+    route: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    key_bytes: int = 0
+    provenance: Provenance | None = None
+    form: RelayForm = RelayForm.HOP
+    purpose: bytes = b""
+    carried: bool = False
 
     @property
     def payload_bytes(self) -> int:
@@ -59,13 +78,22 @@ class RelayOrder(msgspec.Struct, frozen=True):
 
 
 class RelayFrame(msgspec.Struct, frozen=True):
-    """One hop's message. On the first hop the ciphertext is empty: the key is the link key itself."""
+    """One hop's message. On the first hop the ciphertext is empty, unless the relay is a carried one.
+
+    ``cargo`` is public and goes to the destination unchanged, covered by every MAC.
+    """
 
     order: RelayOrder
     hop_index: int
     offset_bytes: int
     ciphertext: bytes
     tag: bytes
+    cargo: bytes = b""
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Length that the ciphertext must have: nothing where the pad itself is the payload."""
+        return self.order.payload_bytes if self.hop_index or self.order.carried else 0
 
 
 class RelayConfirmation(msgspec.Struct, frozen=True):
@@ -80,7 +108,9 @@ def hop_bytes(key_bytes: int) -> int:
     return key_bytes + CONTROL_BYTES + ONE_TIME_MAC_KEY_BYTES
 
 
-def authenticated_text(order: RelayOrder, hop_index: int, offset_bytes: int, ciphertext: bytes) -> bytes:
+def authenticated_text(
+    order: RelayOrder, hop_index: int, offset_bytes: int, ciphertext: bytes, cargo: bytes
+) -> bytes:
     """Return the public part of what a hop's MAC covers; the range's own secret bytes come after it.
 
     Naming sender and receiver keeps a frame from being reflected; the offset keeps it from being moved to
@@ -88,7 +118,7 @@ def authenticated_text(order: RelayOrder, hop_index: int, offset_bytes: int, cip
     """
     link_id, sender, receiver = order.hop(hop_index)
     return msgspec.msgpack.encode(
-        ("openqci relay v1", order, hop_index, link_id, sender, receiver, offset_bytes, ciphertext)
+        ("openqci relay v2", order, hop_index, link_id, sender, receiver, offset_bytes, ciphertext, cargo)
     )
 
 
@@ -106,6 +136,8 @@ def decode_frame(data: bytes) -> RelayFrame:
     check_order(frame.order)
     if not 0 <= frame.hop_index < len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id}: hop {frame.hop_index} is not on its route")
+    if len(frame.cargo) > CARGO_BYTES_MAX:
+        raise PeerMisbehaved(f"relay {frame.order.relay_id}: cargo of at most {CARGO_BYTES_MAX} bytes")
     if not 0 <= frame.offset_bytes <= STREAM_BYTES_MAX - hop_bytes(frame.order.key_bytes):
         raise PeerMisbehaved(f"relay {frame.order.relay_id}: no stream has an offset {frame.offset_bytes}")
     return frame
@@ -133,13 +165,16 @@ def check_order(order: RelayOrder) -> None:
         ("/" not in "".join(names), "names without a slash"),
         (1 <= order.key_bytes <= KEY_BYTES_MAX, f"1 to {KEY_BYTES_MAX} key bytes, not {order.key_bytes}"),
         (0 <= order.batch_tag < 1 << BATCH_TAG_BITS, f"a batch tag of {BATCH_TAG_BITS} bits"),
+        (len(order.purpose) <= PURPOSE_BYTES_MAX, f"a purpose of at most {PURPOSE_BYTES_MAX} bytes"),
         (_same_way(order, order.provenance), "a provenance that names the same way"),
     ):
         if not sound:
             raise PeerMisbehaved(f"relay {order.relay_id}: expected {expected}")
 
 
-def _same_way(order: RelayOrder, provenance: Provenance) -> bool:
+def _same_way(order: RelayOrder, provenance: Provenance | None) -> bool:
+    if provenance is None:
+        return True
     way = (order.route, order.links, len(order.links))
     return way == (provenance.route, provenance.links, provenance.hops)
 

@@ -27,9 +27,11 @@ import msgspec
 from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
 from openqci.core.identifiers import SiteId, kme_of_site, link_stream
 from openqci.core.keys import RelayedKey, SecretBytes, StoredRange, wiped
+from openqci.core.provenance import Provenance
 from openqci.crypto import equal, one_time_mac, one_time_pad
 from openqci.keystore.ports import KmeView
 from openqci.relay.messages import (
+    CARGO_BYTES_MAX,
     CONFIRMATION_KEY_BYTES,
     ID_SEED_BYTES,
     RelayConfirmation,
@@ -59,7 +61,16 @@ class RelayRefused:
 
 @dataclass(frozen=True)
 class RelayArrival:
-    """The key at the destination, with the seed of its key IDs and the confirmation for the origin."""
+    """What a relay has brought to its destination: the secret payload and the public cargo."""
+
+    order: RelayOrder
+    payload: SecretBytes
+    cargo: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ArrivedKey:
+    """A payload that is a whole batch, opened, with the confirmation for the origin."""
 
     order: RelayOrder
     key: RelayedKey
@@ -76,16 +87,18 @@ class RelayOrigin:
         self.offset_bytes = -1
         self._payload: SecretBytes | None = None
 
-    def begin(self, view: KmeView) -> bytes:
-        """Take the end-to-end key out of the first hop's link key; return the frame that names it.
+    def begin(self, view: KmeView, payload: SecretBytes | None = None, cargo: bytes = b"") -> bytes:
+        """Spend the first hop's key; return the frame that names it.
 
-        Raises KeyUnavailable if the first hop has not enough; nothing is taken then. If the transaction does
-        not become durable, :meth:`abort` must follow: the key is still in the store then.
+        The payload of a carried relay is the caller's, who keeps it; any other relay takes its payload out
+        of the first hop's link key. Raises KeyUnavailable if the first hop has not enough; nothing is taken
+        then. If the transaction does not become durable, :meth:`abort` must follow: the key is still in the
+        store then.
         """
         invariant(self.offset_bytes < 0, "a relay begins once")
-        frame, self._payload = send(view, self.order, 0, None)
-        self.offset_bytes = frame.offset_bytes
-        return msgspec.msgpack.encode(frame)
+        wire, self._payload = begin(view, self.order, payload, cargo)
+        self.offset_bytes = decode_frame(wire).offset_bytes
+        return wire
 
     def confirm(self, message: bytes) -> tuple[RelayedKey, bytes]:
         """Check the destination's confirmation; return the key and the seed of its key IDs.
@@ -101,13 +114,30 @@ class RelayOrigin:
         if not genuine:
             key.wipe()
             raise PeerMisbehaved(f"relay {self.order.relay_id}: the confirmation is not the destination's")
-        return RelayedKey(self.order.relay_id, key, self.order.provenance), id_seed
+        return RelayedKey(self.order.relay_id, key, provenance_of(self.order)), id_seed
 
     def abort(self) -> None:
         """Give the relay up: the key is wiped here and was never available."""
         if self._payload is not None:
             self._payload.wipe()
             self._payload = None
+
+
+def begin(
+    view: KmeView, order: RelayOrder, payload: SecretBytes | None = None, cargo: bytes = b""
+) -> tuple[bytes, SecretBytes]:
+    """Spend the first hop's key at the origin; return the frame for the second node, and the payload.
+
+    The payload is a copy of the caller's for a carried relay, else link key of the first hop. Raises
+    KeyUnavailable, before anything is taken, if the hop has not enough.
+    """
+    check_order(order)
+    invariant((payload is not None) == order.carried, "a carried relay has its payload from its caller")
+    invariant(len(cargo) <= CARGO_BYTES_MAX, "a frame has room for its cargo")
+    if payload is not None:
+        invariant(len(payload) == order.payload_bytes, "a payload has the length that its order says")
+    frame, taken = send(view, order, 0, payload, cargo)
+    return msgspec.msgpack.encode(frame), SecretBytes(payload.reveal()) if payload is not None else taken
 
 
 def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
@@ -124,14 +154,14 @@ def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
         return payload
     with payload:
         try:
-            sent, _ = send(view, frame.order, frame.hop_index + 1, payload)
+            sent, _ = send(view, frame.order, frame.hop_index + 1, payload, frame.cargo)
         except KeyUnavailable as error:
             return refusal(frame, str(error), forged=False)
     return msgspec.msgpack.encode(sent)
 
 
 def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
-    """Receive the last frame at the destination; the caller stores the key in the same transaction.
+    """Receive the last frame at the destination; the caller keeps the payload in the same transaction.
 
     Raises as :func:`forward` does.
     """
@@ -141,28 +171,32 @@ def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
     payload = receive(view, frame)
     if isinstance(payload, RelayRefused):
         return payload
-    key, id_seed, confirmation_key = open_payload(frame.order, payload)
+    return RelayArrival(frame.order, payload, frame.cargo)
+
+
+def arrived_key(arrival: RelayArrival) -> ArrivedKey:
+    """Open a payload that is a whole batch, at the destination. The payload is wiped."""
+    order = arrival.order
+    key, id_seed, confirmation_key = open_payload(order, arrival.payload)
     with wiped(confirmation_key):
-        message = confirmation(frame.order, key, confirmation_key)
-    return RelayArrival(
-        frame.order, RelayedKey(frame.order.relay_id, key, frame.order.provenance), id_seed, message
-    )
+        message = confirmation(order, key, confirmation_key)
+    return ArrivedKey(order, RelayedKey(order.relay_id, key, provenance_of(order)), id_seed, message)
 
 
 def send(
-    view: KmeView, order: RelayOrder, hop_index: int, payload: SecretBytes | None
+    view: KmeView, order: RelayOrder, hop_index: int, payload: SecretBytes | None, cargo: bytes
 ) -> tuple[RelayFrame, SecretBytes]:
-    """Spend one hop's key as its initiator: as the payload itself on the first hop, as its pad later."""
+    """Spend one hop's key as its initiator: as the pad of a payload, or as the payload itself."""
     link_id, sender, _ = order.hop(hop_index)
     check_place(view, order, sender)
     offset, spent = view.take_next(link_stream(link_id, sender), hop_bytes(order.key_bytes))
     pad = spent.take(order.payload_bytes)
     ciphertext = b"" if payload is None else bytes(one_time_pad(payload.reveal(), pad.reveal()))
     with spent as mac_key:
-        tag = covering_tag(mac_key, authenticated_text(order, hop_index, offset, ciphertext), pad)
+        tag = covering_tag(mac_key, authenticated_text(order, hop_index, offset, ciphertext, cargo), pad)
     if payload is not None:
         pad.wipe()
-    return RelayFrame(order, hop_index, offset, ciphertext, tag), pad
+    return RelayFrame(order, hop_index, offset, ciphertext, tag, cargo), pad
 
 
 def receive(view: KmeView, frame: RelayFrame) -> SecretBytes | RelayRefused:
@@ -170,21 +204,21 @@ def receive(view: KmeView, frame: RelayFrame) -> SecretBytes | RelayRefused:
     order = frame.order
     link_id, sender, receiver = order.hop(frame.hop_index)
     check_place(view, order, receiver)
-    expected_bytes = order.payload_bytes if frame.hop_index else 0
-    if len(frame.ciphertext) != expected_bytes:
+    if len(frame.ciphertext) != frame.ciphertext_bytes:
         raise PeerMisbehaved(
-            f"relay {order.relay_id}: {len(frame.ciphertext)} bytes of ciphertext, expected {expected_bytes}"
+            f"relay {order.relay_id}: {len(frame.ciphertext)} bytes of ciphertext, "
+            f"expected {frame.ciphertext_bytes}"
         )
     spent = view.take(link_stream(link_id, sender), frame.offset_bytes, hop_bytes(order.key_bytes))
     pad = spent.take(order.payload_bytes)
-    text = authenticated_text(order, frame.hop_index, frame.offset_bytes, frame.ciphertext)
+    text = authenticated_text(order, frame.hop_index, frame.offset_bytes, frame.ciphertext, frame.cargo)
     with spent as mac_key:
         genuine = equal(covering_tag(mac_key, text, pad), frame.tag)
     if not genuine:
         pad.wipe()
         reason = f"the MAC of hop {frame.hop_index} is wrong: a forgery, or the two ends hold different key"
         return refusal(frame, reason, forged=True)
-    if not frame.hop_index:
+    if not frame.ciphertext:
         return pad
     with pad:
         return SecretBytes(one_time_pad(frame.ciphertext, pad.reveal()))
@@ -202,6 +236,13 @@ def check_place(view: KmeView, order: RelayOrder, site: SiteId) -> None:
     """Refuse to act for another node than the one whose rooms these are."""
     if view.kme != kme_of_site(site):
         raise PeerMisbehaved(f"relay {order.relay_id}: this hop's node is {site}, not {view.kme}")
+
+
+def provenance_of(order: RelayOrder) -> Provenance:
+    """Return the provenance of a relay whose payload is a whole batch."""
+    if order.provenance is None:
+        raise PeerMisbehaved(f"relay {order.relay_id} says nothing of where its key comes from")
+    return order.provenance
 
 
 def open_payload(order: RelayOrder, payload: SecretBytes) -> tuple[SecretBytes, bytes, SecretBytes]:

@@ -21,8 +21,9 @@ from openqci.core.provenance import Provenance
 from openqci.delivery import BATCH_TAG_BITS, KeyBatch, SaeDirectory, store_batch
 from openqci.delivery.pair_stock import Role, batch_of, batch_stream, destroy_batch
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.relay import RelayOrder, RelayOrigin, RelayRefused, forward, hop_bytes, terminate
+from openqci.relay import RelayOrder, RelayOrigin, RelayRefused, arrived_key, forward, hop_bytes, terminate
 from openqci.relay.messages import decode_frame
+from openqci.relay.node import provenance_of
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.hops import HopBook
 
@@ -161,9 +162,10 @@ def accepted(answer: bytes | RelayRefused) -> bytes:
 
 def arrive(view: KmeView, data: bytes) -> bytes | RelayRefused:
     """Receive the key at the destination, store it as the slave's stock, confirm."""
-    arrival = terminate(view, data)
-    if isinstance(arrival, RelayRefused):
-        return arrival
+    landed = terminate(view, data)
+    if isinstance(landed, RelayRefused):
+        return landed
+    arrival = arrived_key(landed)
     order = arrival.order
     with arrival.key.key as key:
         store_batch(view, new_batch(order, "slave", arrival.id_seed), key)
@@ -186,7 +188,7 @@ def depart(view: KmeView, origin: RelayOrigin, confirmation: bytes, spends: list
         "spends": spends,
     }
     view.put_record(
-        RELAY_RECORD, f"{order.provenance.made_at_s:018.6f} {order.relay_id}", msgspec.json.encode(account)
+        RELAY_RECORD, f"{relayed.provenance.made_at_s:018.6f} {order.relay_id}", msgspec.json.encode(account)
     )
     for old, _ in list(view.records(RELAY_RECORD))[:-RELAY_ACCOUNTS_KEPT]:
         view.drop_record(RELAY_RECORD, old)
@@ -236,8 +238,8 @@ def new_batch(order: RelayOrder, role: Role, id_seed: bytes) -> KeyBatch:
         stream=batch_stream(order.batch_tag, role),
         length_bytes=order.key_bytes,
         id_seed=id_seed,
-        provenance=order.provenance,
-        created_s=order.provenance.made_at_s,
+        provenance=provenance_of(order),
+        created_s=provenance_of(order).made_at_s,
     )
 
 
