@@ -24,6 +24,7 @@ from openqci.delivery.skip import SkipRules
 from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.audit import AuditEvent, AuditLog
+from openqci.services.domain import BY_CONFIGURATION, DomainDesk, describe
 from openqci.services.etsi004_server import Etsi004Server, StreamService
 from openqci.services.https import HttpsListener
 from openqci.services.keyring import Keyring
@@ -65,7 +66,8 @@ def enter_applications(transaction: StoreTransaction, loaded: LoadedConfig) -> N
     }
     known = {record.sae_id: record for record in directory.saes()}
     for sae_id in known.keys() - wanted.keys():
-        directory.remove(sae_id)
+        if known[sae_id].credentials_dir != BY_CONFIGURATION:
+            directory.remove(sae_id)
     for sae_id, (kme_id, pinned) in wanted.items():
         record = known.get(sae_id)
         if record is None or (record.kme_id, record.certificate_sha256) != (kme_id, pinned):
@@ -104,6 +106,8 @@ class KmeApp:
         await self._count_on()
         await self._renew_kek()
         await self.store.run(lambda tx: enter_applications(tx, loaded))
+        self.domain = DomainDesk(loaded, self.store)
+        await self.domain.open()
         sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
         files = self._files
         peer_tls = self._peer_files = replace(files, minimum_version="1.3")
@@ -257,6 +261,12 @@ class KmeApp:
             self._trouble("certificates", self.loaded.kme_id, None)
             log.info("certificates and revocation lists were read again")
             self.audit.record(AuditEvent.CERTIFICATES_READ, self.loaded.kme_id, "kme")
+        try:
+            await self.domain.read_file()
+        except OpenQCIError as error:
+            self._trouble("domain configuration", self.loaded.kme_id, str(error))
+        else:
+            self._trouble("domain configuration", self.loaded.kme_id, None)
 
     async def run(self) -> None:
         """Run until ``stop`` is set."""
@@ -369,6 +379,7 @@ class KmeApp:
             "expired_bytes": self.node.figures.expired_bytes,
             "certificate_days_left": self._certificate_days_left(),
             "alarms": self.watch.alarms(),
+            "domain": describe(self.domain.current),
             "audit_head": {"number": self.audit.head.number, "hash": self.audit.head.hash},
             **self._with_forecasts(await self.node.status()),
         }

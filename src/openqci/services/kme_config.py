@@ -260,6 +260,17 @@ class RoleSection(Section, frozen=True, kw_only=True):
     name: SaeText
 
 
+class DomainSection(Section, frozen=True, kw_only=True):
+    """``[domain]``: the controller whose signed configuration this node goes by.
+
+    ``signer`` is its certificate (PEM). ``configuration`` is a signed document in a file, read at the start
+    and on SIGHUP.
+    """
+
+    signer: PathText
+    configuration: PathText | None = None
+
+
 class DemandSection(Section, frozen=True, kw_only=True):
     """``[demand]``: stocks of pairs that no ``[[pair]]`` names, kept while somebody asks for their keys."""
 
@@ -289,6 +300,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     link: list[LinkSection] = []
     pair: list[PairSection] = []
     role: list[RoleSection] = []
+    domain: DomainSection | None = None
 
 
 @dataclass(frozen=True)

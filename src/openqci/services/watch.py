@@ -31,6 +31,7 @@ SEVERITY = {
     "mismatch": "critical",
     "audit": "major",
     "certificates": "major",
+    "domain configuration": "major",
     "peer": "major",
     "source": "major",
     "stock": "major",
