@@ -11,7 +11,9 @@ Read :mod:`openqci.relay.messages` for what travels, :mod:`openqci.relay.node` f
 
 from openqci.relay.messages import CONTROL_BYTES, RelayForm, RelayFrame, RelayOrder, hop_bytes, next_site
 from openqci.relay.node import (
+    SITE_ROOMS,
     ArrivedKey,
+    HopRooms,
     RelayArrival,
     RelayOrigin,
     RelayRefused,
@@ -23,7 +25,9 @@ from openqci.relay.node import (
 
 __all__ = [
     "CONTROL_BYTES",
+    "SITE_ROOMS",
     "ArrivedKey",
+    "HopRooms",
     "RelayArrival",
     "RelayForm",
     "RelayFrame",

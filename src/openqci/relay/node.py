@@ -21,11 +21,12 @@ link key is the key itself is in ``docs/decisions/0002-the-end-to-end-key-is-lin
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
 from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
-from openqci.core.identifiers import SiteId, kme_of_site, link_stream
+from openqci.core.identifiers import LinkId, SiteId, StreamId, kme_of_site, link_stream
 from openqci.core.keys import RelayedKey, SecretBytes, StoredRange, wiped
 from openqci.core.provenance import Provenance
 from openqci.crypto import equal, one_time_mac, one_time_pad
@@ -42,6 +43,31 @@ from openqci.relay.messages import (
     decode_frame,
     hop_bytes,
 )
+
+
+class HopRooms(Protocol):
+    """By which name routes know a node, and in which stream it keeps the key of a hop."""
+
+    def is_here(self, view: KmeView, name: str) -> bool:
+        """Tell whether a name of a route is that of the node whose rooms these are."""
+
+    def stream(self, view: KmeView, link_id: LinkId, sender: str, receiver: str) -> StreamId:
+        """Return the stream that ``sender`` begins to spend; KeyUnavailable if the two share none now."""
+
+
+class SiteRooms:
+    """Routes name sites, each with one KME, and a link's streams bear its name alone."""
+
+    def is_here(self, view: KmeView, name: str) -> bool:
+        """Tell whether a name of a route is that of the node whose rooms these are."""
+        return view.kme == kme_of_site(SiteId(name))
+
+    def stream(self, view: KmeView, link_id: LinkId, sender: str, receiver: str) -> StreamId:
+        """Return the stream that ``sender`` begins to spend."""
+        return link_stream(link_id, SiteId(sender))
+
+
+SITE_ROOMS = SiteRooms()
 
 
 @dataclass(frozen=True)
@@ -124,7 +150,11 @@ class RelayOrigin:
 
 
 def begin(
-    view: KmeView, order: RelayOrder, payload: SecretBytes | None = None, cargo: bytes = b""
+    view: KmeView,
+    order: RelayOrder,
+    payload: SecretBytes | None = None,
+    cargo: bytes = b"",
+    rooms: HopRooms = SITE_ROOMS,
 ) -> tuple[bytes, SecretBytes]:
     """Spend the first hop's key at the origin; return the frame for the second node, and the payload.
 
@@ -136,11 +166,11 @@ def begin(
     invariant(len(cargo) <= CARGO_BYTES_MAX, "a frame has room for its cargo")
     if payload is not None:
         invariant(len(payload) == order.payload_bytes, "a payload has the length that its order says")
-    frame, taken = send(view, order, 0, payload, cargo)
+    frame, taken = send(view, order, 0, payload, cargo, rooms)
     return msgspec.msgpack.encode(frame), SecretBytes(payload.reveal()) if payload is not None else taken
 
 
-def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
+def forward(view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS) -> bytes | RelayRefused:
     """Receive a frame at an intermediate node and return the frame for the next hop.
 
     Raises PeerMisbehaved for what is no frame for this node, and KeyUnavailable if the range that it names
@@ -149,18 +179,18 @@ def forward(view: KmeView, data: bytes) -> bytes | RelayRefused:
     frame = decode_frame(data)
     if frame.hop_index + 1 >= len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id} ends at {view.kme}, there is no next hop")
-    payload = receive(view, frame)
+    payload = receive(view, frame, rooms)
     if isinstance(payload, RelayRefused):
         return payload
     with payload:
         try:
-            sent, _ = send(view, frame.order, frame.hop_index + 1, payload, frame.cargo)
+            sent, _ = send(view, frame.order, frame.hop_index + 1, payload, frame.cargo, rooms)
         except KeyUnavailable as error:
-            return refusal(frame, str(error), forged=False)
+            return refusal(frame, spent_stream(view, frame, rooms), str(error), forged=False)
     return msgspec.msgpack.encode(sent)
 
 
-def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
+def terminate(view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS) -> RelayArrival | RelayRefused:
     """Receive the last frame at the destination; the caller keeps the payload in the same transaction.
 
     Raises as :func:`forward` does.
@@ -168,7 +198,7 @@ def terminate(view: KmeView, data: bytes) -> RelayArrival | RelayRefused:
     frame = decode_frame(data)
     if frame.hop_index + 1 != len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id} does not end at {view.kme}")
-    payload = receive(view, frame)
+    payload = receive(view, frame, rooms)
     if isinstance(payload, RelayRefused):
         return payload
     return RelayArrival(frame.order, payload, frame.cargo)
@@ -184,12 +214,18 @@ def arrived_key(arrival: RelayArrival) -> ArrivedKey:
 
 
 def send(
-    view: KmeView, order: RelayOrder, hop_index: int, payload: SecretBytes | None, cargo: bytes
+    view: KmeView,
+    order: RelayOrder,
+    hop_index: int,
+    payload: SecretBytes | None,
+    cargo: bytes,
+    rooms: HopRooms = SITE_ROOMS,
 ) -> tuple[RelayFrame, SecretBytes]:
     """Spend one hop's key as its initiator: as the pad of a payload, or as the payload itself."""
-    link_id, sender, _ = order.hop(hop_index)
-    check_place(view, order, sender)
-    offset, spent = view.take_next(link_stream(link_id, sender), hop_bytes(order.key_bytes))
+    link_id, sender, receiver = order.hop(hop_index)
+    check_place(view, order, sender, rooms)
+    stream = rooms.stream(view, link_id, sender, receiver)
+    offset, spent = view.take_next(stream, hop_bytes(order.key_bytes))
     pad = spent.take(order.payload_bytes)
     ciphertext = b"" if payload is None else bytes(one_time_pad(payload.reveal(), pad.reveal()))
     with spent as mac_key:
@@ -199,17 +235,18 @@ def send(
     return RelayFrame(order, hop_index, offset, ciphertext, tag, cargo), pad
 
 
-def receive(view: KmeView, frame: RelayFrame) -> SecretBytes | RelayRefused:
+def receive(view: KmeView, frame: RelayFrame, rooms: HopRooms = SITE_ROOMS) -> SecretBytes | RelayRefused:
     """Spend one hop's key as its receiver; return the payload once the MAC has been checked."""
     order = frame.order
-    link_id, sender, receiver = order.hop(frame.hop_index)
-    check_place(view, order, receiver)
+    _, _, receiver = order.hop(frame.hop_index)
+    check_place(view, order, receiver, rooms)
     if len(frame.ciphertext) != frame.ciphertext_bytes:
         raise PeerMisbehaved(
             f"relay {order.relay_id}: {len(frame.ciphertext)} bytes of ciphertext, "
             f"expected {frame.ciphertext_bytes}"
         )
-    spent = view.take(link_stream(link_id, sender), frame.offset_bytes, hop_bytes(order.key_bytes))
+    stream = spent_stream(view, frame, rooms)
+    spent = view.take(stream, frame.offset_bytes, hop_bytes(order.key_bytes))
     pad = spent.take(order.payload_bytes)
     text = authenticated_text(order, frame.hop_index, frame.offset_bytes, frame.ciphertext, frame.cargo)
     with spent as mac_key:
@@ -217,25 +254,29 @@ def receive(view: KmeView, frame: RelayFrame) -> SecretBytes | RelayRefused:
     if not genuine:
         pad.wipe()
         reason = f"the MAC of hop {frame.hop_index} is wrong: a forgery, or the two ends hold different key"
-        return refusal(frame, reason, forged=True)
+        return refusal(frame, stream, reason, forged=True)
     if not frame.ciphertext:
         return pad
     with pad:
         return SecretBytes(one_time_pad(frame.ciphertext, pad.reveal()))
 
 
-def refusal(frame: RelayFrame, reason: str, *, forged: bool) -> RelayRefused:
+def spent_stream(view: KmeView, frame: RelayFrame, rooms: HopRooms) -> StreamId:
+    """Return the stream of which a frame names a range."""
+    return rooms.stream(view, *frame.order.hop(frame.hop_index))
+
+
+def refusal(frame: RelayFrame, stream: StreamId, reason: str, *, forged: bool) -> RelayRefused:
     """Return the refusal of a frame whose range has been taken, and so destroyed, at its receiver."""
-    link_id, sender, receiver = frame.order.hop(frame.hop_index)
-    length_bytes = hop_bytes(frame.order.key_bytes)
-    destroyed = StoredRange(link_stream(link_id, sender), frame.offset_bytes, length_bytes)
+    _, _, receiver = frame.order.hop(frame.hop_index)
+    destroyed = StoredRange(stream, frame.offset_bytes, hop_bytes(frame.order.key_bytes))
     return RelayRefused(frame.order.relay_id, receiver, reason, destroyed, forged)
 
 
-def check_place(view: KmeView, order: RelayOrder, site: SiteId) -> None:
+def check_place(view: KmeView, order: RelayOrder, name: str, rooms: HopRooms) -> None:
     """Refuse to act for another node than the one whose rooms these are."""
-    if view.kme != kme_of_site(site):
-        raise PeerMisbehaved(f"relay {order.relay_id}: this hop's node is {site}, not {view.kme}")
+    if not rooms.is_here(view, name):
+        raise PeerMisbehaved(f"relay {order.relay_id}: this hop's node is {name}, not {view.kme}")
 
 
 def provenance_of(order: RelayOrder) -> Provenance:
