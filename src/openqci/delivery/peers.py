@@ -13,7 +13,7 @@ transaction of the KME's own store; the shell has verified the certificates befo
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -107,10 +107,14 @@ Event = BatchAgreed | BatchFailed | DepositSettled
 
 @dataclass(frozen=True)
 class PeerRules:
-    """What a KME does with messages of each kind beyond deposits and batches, and which deposits it takes."""
+    """What a KME does with messages of each kind beyond deposits and batches, and which deposits it takes.
+
+    ``lost`` hears of the messages that a peer with a new store will never answer.
+    """
 
     handlers: Mapping[str, outbox.Handler] = field(default_factory=dict)
     settlers: Mapping[str, outbox.Settler] = field(default_factory=dict)
+    lost: Callable[[KmeView, KmeId, outbox.Message], None] = lambda view, peer, message: None
     simulated_allowed: bool = False
 
 
@@ -159,6 +163,7 @@ def meet(
     own_links: Sequence[LinkRole],
     hello: PeerHello,
     now_s: float,
+    rules: PeerRules | None = None,
 ) -> Meeting:
     """Act on a peer's hello: begin a new epoch if its store or ours is new."""
     check_hello(peer, hello, own_links)
@@ -170,7 +175,7 @@ def meet(
     destroyed, standing = 0, Standing.KNOWN
     if known is None or known.epoch != epoch:
         standing = Standing.NEW
-        destroyed = start_over(view, peer, known.epoch if known else None, own_links)
+        destroyed = start_over(view, peer, known.epoch if known else None, own_links, rules)
     if known is None or known.epoch != epoch or known.generation != hello.generation:
         retired = known.retired if known is not None else ()
         if known is not None and known.store_id != hello.store_id:
@@ -186,9 +191,17 @@ def _is_old(known: PeerState, hello: PeerHello) -> bool:
     return hello.store_id in known.retired
 
 
-def start_over(view: KmeView, peer: KmeId, epoch: str | None, own_links: Sequence[LinkRole]) -> int:
+def start_over(
+    view: KmeView,
+    peer: KmeId,
+    epoch: str | None,
+    own_links: Sequence[LinkRole],
+    rules: PeerRules | None = None,
+) -> int:
     """Destroy all that was held in common with a peer; return how many bytes of key that was."""
-    outbox.forget_peer(view, peer)
+    lost = outbox.forget_peer(view, peer)
+    for message in lost:
+        (rules or PeerRules()).lost(view, peer, message)
     etsi004.forget_peer(view, peer)
     destroyed = 0
     for order in agreement.open_offers(view):

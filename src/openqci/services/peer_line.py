@@ -126,7 +126,7 @@ class PeerDesk:
 
         def work(transaction: StoreTransaction) -> Meeting:
             view = KmeView(transaction, self._kme)
-            return peers.meet(view, peer, self._own.store_id, links, hello, time.time())
+            return peers.meet(view, peer, self._own.store_id, links, hello, time.time(), self._rules)
 
         meeting = await self._store.run(work)
         if meeting.standing is Standing.ROLLED_BACK:
