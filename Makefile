@@ -9,7 +9,7 @@ ARGS ?=
 SECONDS ?= 60
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check sbom conformance simulate torture bench bench-kme bench-distil bench-link docs clean browser
+.PHONY: help setup setup-dev up test lint check sbom conformance simulate torture bench bench-kme bench-distil bench-link bench-relay docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -22,6 +22,7 @@ help:
 	@echo "make simulate many KMEs with simulated faults (SECONDS=600)"
 	@echo "make torture kill -9 of two KMEs under load, then an audit of both (SECONDS=600)"
 	@echo "make bench-kme key delivery of two KMEs under load"
+	@echo "make bench-relay routes over all Europe, relays over durable nodes"
 	@echo "make sbom    the software bill of materials in dist/openqci.cdx.json"
 	@echo "make docs    the documentation as a site in site/"
 	@echo "make clean   everything that was built; data directories stay"
@@ -105,6 +106,10 @@ bench-distil: setup-dev
 # SATQUMA=/path/to/checkout asks SatQuMA in the same run.
 bench-link: setup-dev
 	@$(BIN)/python benchmarks/link.py $(ARGS)
+
+bench-relay: setup-dev
+	@$(BIN)/python benchmarks/routing.py $(ARGS)
+	@$(BIN)/python benchmarks/relay.py $(ARGS)
 
 # The software bill of materials of a release, CycloneDX 1.5.
 sbom: setup-dev

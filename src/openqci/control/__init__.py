@@ -1,17 +1,25 @@
 """What should happen now: which route a relay takes, which pair needs key, which hop makes key next.
 
-Pure decisions on figures that are handed in; the controller's shell acts on them.
-:mod:`openqci.control.routing` finds routes on the live network, :mod:`openqci.control.demand` turns stocks
-and waiting applications into work.
+Pure decisions on figures that are handed in; the controller's shell acts on them. Every object is one
+network's: nodes, hops and figures come with it, so that each domain has its own.
+:mod:`openqci.control.routing` finds routes on the live network, :mod:`openqci.control.policy` says what they
+must keep to, :mod:`openqci.control.demand` turns stocks and waiting applications into work.
 """
 
 from openqci.control.demand import HopStock, PairDemand, affordable_bytes, batch_bytes, hop_to_work_on
-from openqci.control.routing import Route, Router
+from openqci.control.policy import ANY_ROUTE, LinkFacts, NodeFacts, RoutePolicy
+from openqci.control.routing import Prices, Route, Router, RouteTree
 
 __all__ = [
+    "ANY_ROUTE",
     "HopStock",
+    "LinkFacts",
+    "NodeFacts",
     "PairDemand",
+    "Prices",
     "Route",
+    "RoutePolicy",
+    "RouteTree",
     "Router",
     "affordable_bytes",
     "batch_bytes",

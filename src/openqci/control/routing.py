@@ -1,29 +1,54 @@
-"""Routes over the live network: the cheapest way from one node to another at this moment.
+"""Routes over the live network: the cheapest way, or the cheapest ways that share no node, at this moment.
 
 Not a forecast and not a reservation: whoever asks says what each hop costs now, and counts what it has
 promised to other relays. A hop that is down costs infinity. A hop that lacks key should cost more but not
 infinity: then a route goes round it where that is not far, and where there is no other way the route still
 says which hops must make key.
 
->>> router = Router([(LinkId("a--b"), SiteId("a"), SiteId("b")), (LinkId("b--c"), SiteId("b"), SiteId("c"))])
->>> router.route(SiteId("a"), SiteId("c"), lambda link_id, sender: 1.0).links
-('a--b', 'b--c')
+Several routes are found by successive shortest paths with potentials on the graph of split nodes (J. W.
+Suurballe, Networks 4, 125 (1974); J. W. Suurballe and R. E. Tarjan, Networks 14, 325 (1984)): their *sum* is
+the least of all, also where the cheapest route alone would leave no second one. Decision 0008 has the
+measurements.
+
+>>> ring = [("ab", "a", "b"), ("bc", "b", "c"), ("cd", "c", "d"), ("da", "d", "a")]
+>>> router = Router([(LinkId(link), SiteId(a), SiteId(b)) for link, a, b in ring])
+>>> router.route(SiteId("a"), SiteId("b"), lambda link_id, sender: 1.0).links
+('ab',)
+>>> [each.links for each in router.disjoint_routes(SiteId("a"), SiteId("c"), 2, lambda link_id, sender: 1.0)]
+[('ab', 'bc'), ('da', 'cd')]
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import inf
 
-import rustworkx
+import numpy as np
+import numpy.typing as npt
 
+from openqci.control.policy import ANY_ROUTE, HOPS_BOUND_MAX, LinkFacts, NodeFacts, RoutePolicy
 from openqci.core.identifiers import LinkId, SiteId
 
 Cost = Callable[[LinkId, SiteId], float]
-"""Cost of one hop when ``SiteId`` sends over it: positive, far below 1e12; ``inf`` if it must not be used."""
+"""Cost of one hop when ``SiteId`` sends over it: above zero; ``inf`` if it must not be used."""
 
-COST_MAX = 1e12
-"""Stands for infinity inside the graph search, which needs finite sums."""
+Epsilon = Callable[[LinkId], float]
+"""Security parameter that a relay over a hop adds to the key's."""
+
+COST_MAX = 1e6
+"""Costs above count as this much: with the grain below, sums over 8,000 hops stay exact."""
+
+COST_GRAIN = 2.0**-20
+"""Costs are rounded to multiples of this, at least one: sums in binary floating point are exact then, so that
+equal costs are equal in every process, and potentials never leave a cost below zero."""
+
+PATHS_MAX = 16
+"""More shares than this, no network has ways for and no relay has use for."""
+
+BOUND_STEPS = 12
+"""Halvings in the search for the price of length under which routes keep a policy's bounds."""
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -32,6 +57,18 @@ class Route:
 
     sites: tuple[SiteId, ...]
     links: tuple[LinkId, ...]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What all hops cost at one moment: made once by :meth:`Router.price`, used for many questions.
+
+    ``grains`` has one cost per hop and sending end, in the router's order, in units of the grain;
+    ``epsilons``, in the same order, is None where no question asks for it.
+    """
+
+    grains: Floats
+    epsilons: Floats | None = None
 
 
 class Router:
@@ -43,60 +80,402 @@ class Router:
         Every QKD hop of the network. Several links may join the same two nodes.
     sites : iterable of SiteId
         Further nodes to know of, with or without a hop; only :meth:`unreachable_from` speaks of them.
+    nodes, links : iterable of NodeFacts, of LinkFacts
+        What policies ask about. A node or link without facts has none of the good properties.
+
+    Notes
+    -----
+    The graph has two vertices for each node, where routes come in and where they go out, joined by an arc of
+    no cost. An arc for each hop and direction leads from "out" to "in". Every arc has a twin that leads back;
+    it is open only while a route that was found before can be bent along it. Arcs are sorted by names, so
+    that the order in which hops are given is of no consequence.
     """
 
-    def __init__(self, hops: Iterable[tuple[LinkId, SiteId, SiteId]], sites: Iterable[SiteId] = ()) -> None:
-        self._graph: rustworkx.PyDiGraph[SiteId, tuple[LinkId, SiteId]] = rustworkx.PyDiGraph(multigraph=True)
-        self._index: dict[SiteId, int] = {}
-        for link_id, a, b in hops:
-            for sender, receiver in ((a, b), (b, a)):
-                self._graph.add_edge(self._node(sender), self._node(receiver), (link_id, sender))
-        for site in sites:
-            self._node(site)
+    def __init__(
+        self,
+        hops: Iterable[tuple[LinkId, SiteId, SiteId]],
+        sites: Iterable[SiteId] = (),
+        *,
+        nodes: Iterable[NodeFacts] = (),
+        links: Iterable[LinkFacts] = (),
+    ) -> None:
+        each_way = sorted(
+            (sender, receiver, link) for link, *ends in hops for sender, receiver in _ways(ends)
+        )
+        self._node_facts = {node.site_id: node for node in nodes}
+        self._link_facts = {link.link_id: link for link in links}
+        known = {sender for sender, _, _ in each_way} | set(sites) | self._node_facts.keys()
+        self._sites = sorted(known)
+        self._index = {site: number for number, site in enumerate(self._sites)}
+        self._senders = [sender for sender, _, _ in each_way]
+        self._links = [link for _, _, link in each_way]
+        count = len(self._sites)
+        into = np.arange(count) * 2
+        tails = np.concatenate([into, [2 * self._index[sender] + 1 for sender, _, _ in each_way]])
+        heads = np.concatenate([into + 1, [2 * self._index[receiver] for _, receiver, _ in each_way]])
+        self._arcs = _Arcs.of(tails.astype(np.int32), heads.astype(np.int32), 2 * count)
+        self._parts = self._arcs.parts()
 
-    def route(self, source: SiteId, target: SiteId, cost: Cost) -> Route | None:
+    def price(self, cost: Cost, epsilon: Epsilon | None = None) -> Prices:
+        """Ask what every hop costs, for several questions at one moment."""
+        asked = np.array([cost(link, sender) for link, sender in self.edges], dtype=float)
+        epsilons = None if epsilon is None else np.array([epsilon(link) for link in self._links])
+        return Prices(in_grains(asked), epsilons)
+
+    @property
+    def edges(self) -> Iterator[tuple[LinkId, SiteId]]:
+        """Every (link, sender), in the order of the arrays of :class:`Prices`."""
+        return zip(self._links, self._senders, strict=True)
+
+    def route(
+        self, source: SiteId, target: SiteId, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE
+    ) -> Route | None:
         """Return the cheapest route, or None if there is none at finite cost or no way to go at all.
 
-        Among routes of equal cost the choice is the same in every process that was given the hops in the
-        same order; among parallel links of equal cost it is the first by name.
+        Among routes of equal cost the choice is the same in every process; among parallel links of equal cost
+        it is the first by name.
         """
+        return next(iter(self.disjoint_routes(source, target, 1, cost, policy)), None)
+
+    def disjoint_routes(
+        self, source: SiteId, target: SiteId, k: int, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE
+    ) -> tuple[Route, ...]:
+        """Return the k routes of least total cost that share nothing but their ends, cheapest first.
+
+        Parameters
+        ----------
+        source, target : SiteId
+        k : int
+            How many, 1 to :data:`PATHS_MAX`.
+        cost : Cost or Prices
+            A function is asked once for every hop and direction; :meth:`price` saves that for the next time.
+        policy : RoutePolicy
+            With ``node_disjoint=False`` routes may share nodes, but no link.
+
+        Returns
+        -------
+        tuple of Route
+            As many as there are where there are fewer than k, so **count them**; none if an end is unknown or
+            both ends are one. With ``hops_max`` or ``epsilon_max`` they keep the bound, but may cost more
+            than the best that do (that problem is NP-hard for two routes; here length gets a price, which is
+            raised until the bounds hold); where no price does, there are none.
+        """
+        if not 1 <= k <= PATHS_MAX:
+            raise ValueError(f"{k} routes; expected 1 to {PATHS_MAX}")
         start, end = self._index.get(source), self._index.get(target)
-        if start is None or end is None or source == target:
-            return None
-        paths = rustworkx.dijkstra_shortest_paths(
-            self._graph, start, target=end, weight_fn=lambda edge: min(cost(*edge), COST_MAX)
-        )
-        if end not in paths:
-            return None
-        nodes = list(paths[end])
-        links = [self._cheapest_link(a, b, cost) for a, b in pairwise(nodes)]
-        if any(link is None for link in links):
-            return None
-        return Route(tuple(self._graph[node] for node in nodes), tuple(link for link in links if link))
+        if start is None or end is None or start == end or self._parts[2 * start] != self._parts[2 * end]:
+            return ()
+        prices = cost if isinstance(cost, Prices) else self.price(cost)
+        search = _Search(self._arcs, self._open(prices, policy), 2 * start + 1, 2 * end, policy.node_disjoint)
+        if not policy.bounded:
+            return self._routes(search.ways(k))
+        return self._bounded_routes(search, k, prices, policy)
+
+    def tree(self, source: SiteId, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE) -> "RouteTree":
+        """Return the cheapest routes from one node to all others; bounds of the policy are not looked at.
+
+        KeyError if the node is unknown.
+        """
+        prices = cost if isinstance(cost, Prices) else self.price(cost)
+        costs = self._open(prices, policy)
+        grains, before = self._arcs.tree(self._arcs.forward(costs), 2 * self._index[source] + 1)
+        return RouteTree(self, source, grains, before, costs)
 
     def unreachable_from(self, source: SiteId, cost: Cost = lambda link_id, sender: 1.0) -> frozenset[SiteId]:
         """Return the known nodes to which no route of finite cost leads: all, if ``source`` is not known."""
-        start = self._index.get(source)
-        reached = {source}
-        if start is not None:
-            lengths = rustworkx.dijkstra_shortest_path_lengths(
-                self._graph, start, lambda edge: min(cost(*edge), COST_MAX)
-            )
-            reached |= {self._graph[node] for node, length in lengths.items() if length < COST_MAX}
-        return frozenset(self._index.keys() - reached)
+        if source not in self._index:
+            return frozenset(self._index)
+        tree = self.tree(source, cost)
+        return frozenset(site for site in self._sites if site != source and tree.cost_to(site) == inf)
 
     def connected(self, source: SiteId, target: SiteId) -> bool:
         """Return whether any chain of hops joins the two nodes, whatever it costs."""
         start, end = self._index.get(source), self._index.get(target)
-        return start is not None and end is not None and rustworkx.has_path(self._graph, start, end)
+        return start is not None and end is not None and self._parts[2 * start] == self._parts[2 * end]
 
-    def _node(self, site: SiteId) -> int:
-        if site not in self._index:
-            self._index[site] = self._graph.add_node(site)
-        return self._index[site]
+    def node_facts(self, site: SiteId) -> NodeFacts:
+        """Return what is known of a node."""
+        return self._node_facts.get(site) or NodeFacts(site)
 
-    def _cheapest_link(self, a: int, b: int, cost: Cost) -> LinkId | None:
-        """Return the cheapest of the parallel links between neighbours, None if none may be used."""
-        edges = self._graph.get_all_edge_data(a, b)
-        best = min(edges, key=lambda edge: (cost(*edge), edge[0]))
-        return best[0] if cost(*best) < inf else None
+    def link_facts(self, link: LinkId) -> LinkFacts:
+        """Return what is known of a link."""
+        return self._link_facts.get(link) or LinkFacts(link)
+
+    def _open(self, prices: Prices, policy: RoutePolicy) -> Floats:
+        """Return the costs of all forward arcs, infinite where the policy lets no route pass."""
+        nodes = np.zeros(len(self._sites))
+        grains = prices.grains
+        if policy.names_places:
+            refused = [policy.refuses_node(self.node_facts(site)) is not None for site in self._sites]
+            nodes[refused] = inf
+        if policy.avoid_links or (self._link_facts and not policy.computational):
+            barred = {link for link in set(self._links) if policy.refuses_link(self.link_facts(link))}
+            if barred:
+                grains = np.where([link in barred for link in self._links], inf, grains)
+        return np.concatenate([nodes, grains])
+
+    def _bounded_routes(
+        self, search: "_Search", k: int, prices: Prices, policy: RoutePolicy
+    ) -> tuple[Route, ...]:
+        """Raise the price of length until the routes keep the policy's bounds; return the cheapest."""
+        plain, length = search.costs, self._length(prices, policy)
+        dearest = float(np.max(plain, initial=1.0, where=np.isfinite(plain)))
+
+        def kept_at(price: float) -> tuple[Route, ...]:
+            search.costs = _scaled(plain + price * length)
+            routes = self._routes(search.ways(k))
+            return routes if len(routes) == k and self._keeps(routes, prices, policy) else ()
+
+        if best := kept_at(0.0):
+            return best
+        # At the highest price length alone counts, and costs break ties. Length is below one per hop and at
+        # least 1/HOPS_BOUND_MAX of what is bounded.
+        low, high = dearest / HOPS_BOUND_MAX, dearest * HOPS_BOUND_MAX**2
+        best = kept_at(high)
+        for _ in range(BOUND_STEPS if best else 0):
+            middle = (low * high) ** 0.5
+            if routes := kept_at(middle):
+                best, high = routes, middle
+            else:
+                low = middle
+        return best
+
+    def _length(self, prices: Prices, policy: RoutePolicy) -> Floats:
+        """Return the length of each forward arc: its part of the bound that the policy sets, or of both."""
+        hops = len(self._links)
+        length = np.zeros(hops)
+        if policy.hops_max is not None:
+            length += 1 / max(1, policy.hops_max)
+        if policy.epsilon_max is not None:
+            length += _epsilons(prices) / max(policy.epsilon_max, 1e-300)
+        return np.concatenate([np.zeros(len(self._sites)), length])
+
+    def _keeps(self, routes: Sequence[Route], prices: Prices, policy: RoutePolicy) -> bool:
+        if policy.hops_max is not None and max(len(route.links) for route in routes) > policy.hops_max:
+            return False
+        if policy.epsilon_max is None:
+            return True
+        of_link = dict(zip(self._links, _epsilons(prices).tolist(), strict=True))
+        spent = sum(of_link[link] for route in routes for link in route.links)
+        return bool(spent <= policy.epsilon_max)
+
+    def _routes(self, ways: Iterable[Sequence[int]]) -> tuple[Route, ...]:
+        """Return the routes whose ways are given as forward arcs."""
+        return tuple(self._route(way) for way in ways)
+
+    def _route(self, way: Iterable[int]) -> Route:
+        """Return the route of a way, the forward arcs from source to target; arcs through nodes drop out."""
+        count = len(self._sites)
+        hops = [arc - count for arc in way if arc >= count]
+        last = self._sites[self._arcs.ends[hops[-1] + count][1] // 2]
+        sites = (*(self._senders[hop] for hop in hops), last)
+        return Route(sites, tuple(self._links[hop] for hop in hops))
+
+    def _cheapest_hop(self, sender: int, receiver: int, costs: Floats) -> int:
+        """Return the number of the hop between two neighbours, given the costs of all forward arcs."""
+        arc = self._arcs.cheapest(2 * sender + 1, 2 * receiver, costs.__getitem__)
+        return arc - len(self._sites)
+
+
+class RouteTree:
+    """The cheapest routes from one node to all others, as :meth:`Router.tree` returns them."""
+
+    def __init__(
+        self, router: Router, source: SiteId, grains: Floats, before: Indices, costs: Floats
+    ) -> None:
+        self.router, self.source = router, source
+        self._costs, self._before, self._prices = grains.tolist(), before.tolist(), costs
+        # Each route goes on where another ends: what was walked once is kept.
+        self._known: dict[int, tuple[tuple[SiteId, ...], tuple[LinkId, ...]]] = {
+            router._index[source]: ((source,), ())
+        }
+
+    def cost_to(self, target: SiteId) -> float:
+        """Return the cost of the cheapest route, ``inf`` where there is none or the node is unknown."""
+        end = self.router._index.get(target)
+        if end is None:
+            return inf
+        return 0.0 if target == self.source else self._costs[2 * end] * COST_GRAIN
+
+    def route_to(self, target: SiteId) -> Route | None:
+        """Return the cheapest route, None where there is none."""
+        if target == self.source or self.cost_to(target) == inf:
+            return None
+        return Route(*self._way_to(self.router._index[target]))
+
+    def _way_to(self, node: int) -> tuple[tuple[SiteId, ...], tuple[LinkId, ...]]:
+        back = []
+        while node not in self._known:
+            back.append(node)
+            node = self._before[2 * node] // 2
+        sites, links = self._known[node]
+        for number in reversed(back):
+            hop = self.router._cheapest_hop(node, number, self._prices)
+            sites, links = (*sites, self.router._sites[number]), (*links, self.router._links[hop])
+            self._known[number] = sites, links
+            node = number
+        return sites, links
+
+
+@dataclass(frozen=True)
+class _Arcs:
+    """The arcs of the split graph and their twins, in the order of a compressed sparse matrix.
+
+    Arc ``i`` of ``n`` leads forward; its twin ``i + n`` leads back. The first arcs, one for each two
+    vertices, lead through nodes.
+    """
+
+    tails: Indices
+    heads: Indices
+    vertices: int
+    order: npt.NDArray[np.intp]
+    starts: Indices
+    columns: Indices
+    ends: list[tuple[int, int]]
+    between: dict[tuple[int, int], list[int]]
+
+    @classmethod
+    def of(cls, tails: Indices, heads: Indices, vertices: int) -> "_Arcs":
+        all_tails, all_heads = np.concatenate([tails, heads]), np.concatenate([heads, tails])
+        order = np.lexsort((all_heads, all_tails))
+        starts = np.searchsorted(all_tails[order], np.arange(vertices + 1)).astype(np.int32)
+        ends = list(zip(all_tails.tolist(), all_heads.tolist(), strict=True))
+        between: dict[tuple[int, int], list[int]] = {}
+        for arc, two in enumerate(ends):
+            between.setdefault(two, []).append(arc)
+        return cls(all_tails, all_heads, vertices, order, starts, all_heads[order], ends, between)
+
+    def forward(self, costs: Floats) -> Floats:
+        """Return the costs of all arcs while no route is found yet: all twins closed."""
+        return np.concatenate([costs, np.full(len(costs), inf)])
+
+    # SciPy is imported where it is used: a node that goes by its last configuration starts without it.
+
+    def tree(self, costs: Floats, start: int) -> tuple[Floats, Indices]:
+        """Return distances from ``start`` and the vertex before each."""
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import dijkstra
+
+        matrix = (costs[self.order], self.columns, self.starts)
+        graph = csr_array(matrix, shape=(self.vertices, self.vertices))
+        distances, before = dijkstra(graph, indices=[start], return_predecessors=True)
+        return distances[0], before[0]
+
+    def parts(self) -> list[int]:
+        """Return a number for each vertex, equal for those that arcs join."""
+        part = list(range(self.vertices))
+
+        def root(vertex: int) -> int:
+            while part[vertex] != vertex:
+                part[vertex] = part[part[vertex]]
+                vertex = part[vertex]
+            return vertex
+
+        for tail, head in self.ends:
+            part[root(tail)] = root(head)
+        return [root(vertex) for vertex in range(self.vertices)]
+
+    def cheapest(self, tail: int, head: int, cost: Callable[[int], float]) -> int:
+        """Return the cheapest arc between two vertices, the first by name of several."""
+        arcs = self.between[tail, head]
+        return arcs[0] if len(arcs) == 1 else min(arcs, key=cost)
+
+
+@dataclass
+class _Search:
+    """Ways from one vertex to another, one after the other, each at the least more cost."""
+
+    arcs: _Arcs
+    costs: Floats
+    """Of the forward arcs."""
+    start: int
+    end: int
+    node_disjoint: bool
+
+    def ways(self, k: int) -> list[list[int]]:
+        """Return up to k ways as lists of forward arcs, cheapest first."""
+        residual = self.arcs.forward(self.costs)
+        potentials = np.zeros(self.arcs.vertices)
+        used: dict[int, int] = {}
+        found = 0
+        while found < k:
+            # With potentials no arc of the residual graph costs less than zero (Edmonds and Karp, 1972).
+            reduced = residual + potentials[self.arcs.tails] - potentials[self.arcs.heads]
+            distances, before = self.arcs.tree(reduced, self.start)
+            if distances[self.end] == inf:
+                break
+            self._augment(residual, reduced, before, used)
+            potentials += np.minimum(distances, distances[self.end])
+            found += 1
+        leaving: dict[int, list[int]] = {}
+        for arc in sorted(arc for arc, times in used.items() for _ in range(times)):
+            leaving.setdefault(self.arcs.ends[arc][0], []).append(arc)
+        ways = [self._follow(leaving) for _ in range(found)]
+        return sorted(ways, key=lambda way: (float(self.costs[way].sum()), len(way), way))
+
+    def _augment(self, residual: Floats, reduced: Floats, before: Indices, used: dict[int, int]) -> None:
+        """Send one more route along the path that was found; twins take back what earlier ones used."""
+        count = len(self.costs)
+        for tail, head in _steps(before.tolist(), self.end):
+            arc = self.arcs.cheapest(tail, head, reduced.__getitem__)
+            if arc < count:
+                used[arc] = used.get(arc, 0) + 1
+                residual[arc + count] = -self.costs[arc]
+                if not self._many_may_use(arc):
+                    residual[arc] = inf
+            else:
+                used[arc - count] -= 1
+                residual[arc - count] = self.costs[arc - count]
+                if not used[arc - count]:
+                    residual[arc] = inf
+
+    def _many_may_use(self, arc: int) -> bool:
+        """Whether several routes may use a forward arc: one through a node, where only links must differ."""
+        return not self.node_disjoint and arc < self.arcs.vertices // 2
+
+    def _follow(self, leaving: dict[int, list[int]]) -> list[int]:
+        """Take one way out of what all use together, the arcs that leave each vertex.
+
+        There are no circles in it: they would cost.
+        """
+        way: list[int] = []
+        vertex = self.start
+        while vertex != self.end:
+            way.append(arc := leaving[vertex].pop(0))
+            vertex = self.arcs.ends[arc][1]
+        return way
+
+
+def in_grains(costs: Floats) -> Floats:
+    """Return costs as whole numbers of grains.
+
+    >>> in_grains(np.array([1.0, 0.0, inf])).tolist()
+    [1048576.0, 1.0, inf]
+    """
+    grains = np.round(np.minimum(costs, COST_MAX) / COST_GRAIN)
+    return np.where(np.isinf(costs), inf, np.maximum(grains, 1.0))
+
+
+def _scaled(grains: Floats) -> Floats:
+    """Return costs as whole numbers again, none of them above what one hop may cost."""
+    dearest = float(np.max(grains, initial=1.0, where=np.isfinite(grains)))
+    return np.round(grains * min(1.0, COST_MAX / COST_GRAIN / dearest))
+
+
+def _ways(ends: Sequence[SiteId]) -> tuple[tuple[SiteId, SiteId], tuple[SiteId, SiteId]]:
+    a, b = ends
+    return (a, b), (b, a)
+
+
+def _steps(before: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
+    """Walk a tree from a vertex back to its root; yield each step as (vertex before, vertex)."""
+    head = end
+    while (tail := before[head]) >= 0:
+        yield tail, head
+        head = tail
+
+
+def _epsilons(prices: Prices) -> Floats:
+    if prices.epsilons is None:
+        raise ValueError("the policy has epsilon_max: expected prices made with the hops' epsilons")
+    return prices.epsilons
