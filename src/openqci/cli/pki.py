@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-ROLES = ("kme", "sae", "module", "operator", "security-officer", "auditor")
+ROLES = ("kme", "sae", "module", "operator", "security-officer", "auditor", "controller", "orchestrator")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,7 +24,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     issue.add_argument("--role", choices=ROLES, required=True, help="what the holder may do")
     issue.add_argument("--name", metavar="ID", required=True, help="the holder: KME ID, SAE ID or a name")
     issue.add_argument(
-        "--host", metavar="HOST", action="append", default=[], help="name or address of a KME; repeatable"
+        "--host",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="name or address of who is called; repeatable",
     )
     issue.add_argument("--out", metavar="DIR", type=Path, required=True, help="for cert.pem, key.pem, ca.pem")
     issue.set_defaults(run=issue_certificate)
@@ -53,16 +57,18 @@ def issue_certificate(args: argparse.Namespace) -> int:
     from openqci.core.identifiers import KmeId
     from openqci.delivery.directory import parse_sae_id
     from openqci.services.pki import CertificateAuthority, write_credentials
-    from openqci.services.roles import Role
+    from openqci.services.roles import SERVERS, Role
 
     authority = CertificateAuthority.open(args.folder)
     if (args.out / "key.pem").exists():
         raise ConfigurationError(Fault(str(args.out), "", "holds credentials already; choose another --out"))
     role = Role(args.role)
-    if args.host and role is not Role.KME:
-        raise ConfigurationError("--host is for --role kme; others are called by nobody")
+    if args.host and role is not Role.KME and role not in SERVERS:
+        raise ConfigurationError("--host is for --role kme, controller and orchestrator; nobody calls others")
     if role is Role.KME:
         issued = authority.issue_kme(KmeId(args.name), args.host or ["localhost"])
+    elif role in SERVERS:
+        issued = authority.issue_server(role, args.name, args.host or ["localhost", "127.0.0.1"])
     elif role is Role.SAE:
         issued = authority.issue_sae(parse_sae_id(args.name))
     else:

@@ -5,12 +5,10 @@ quantity has its unit in its name, unknown keys are refused, and all faults are 
 place and what was expected there. Paths are relative to the file's folder.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jsonschema
 import msgspec
 from msgspec import Meta
 
@@ -21,6 +19,7 @@ from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import Profile
 from openqci.delivery.supply import PairDemand
 from openqci.services.tls import TlsFiles
+from openqci.services.toml_config import faults_against, read_toml, schema_of
 
 CONFIG_VERSION = 1
 SOURCE_KINDS = "[link.etsi014], [link.etsi004] and [link.etsi004_push]"
@@ -368,13 +367,7 @@ class LoadedConfig:
 
 def load_config(file: Path) -> LoadedConfig:
     """Read and check a configuration; ConfigurationError lists everything that is wrong with it."""
-    try:
-        document = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(Fault(str(file), "", f"cannot be read ({error.strerror})")) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(Fault(str(file), "", f"is not TOML: {error}")) from None
-    return checked_config(file, document)
+    return checked_config(file, read_toml(file))
 
 
 def checked_config(file: Path, document: dict[str, Any]) -> LoadedConfig:
@@ -392,19 +385,12 @@ def checked_config(file: Path, document: dict[str, Any]) -> LoadedConfig:
 
 def config_schema() -> dict[str, Any]:
     """Return the JSON Schema of the configuration."""
-    schema = msgspec.json.schema(KmeConfig)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "OpenQCI key management entity: kme.toml",
-        **schema,
-    }
+    return schema_of(KmeConfig, "OpenQCI key management entity: kme.toml")
 
 
 def schema_faults(file: str, document: dict[str, Any]) -> list[Fault]:
     """Return what the schema says against a document, in order of place."""
-    validator = jsonschema.Draft202012Validator(config_schema())
-    errors = sorted(validator.iter_errors(document), key=lambda error: [str(part) for part in error.path])
-    return [Fault(file, _place(error), _said(error)) for error in errors]
+    return faults_against(config_schema(), file, document)
 
 
 def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
@@ -484,15 +470,3 @@ def host_and_port(address: str) -> tuple[str, int]:
     """
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def _place(error: jsonschema.ValidationError) -> str:
-    place = ""
-    for part in error.absolute_path:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return place.lstrip(".")
-
-
-def _said(error: jsonschema.ValidationError) -> str:
-    # The validator's text quotes the value, which is no secret: secrets are in files of their own.
-    return error.message[:300]

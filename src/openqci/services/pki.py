@@ -129,6 +129,14 @@ class CertificateAuthority:
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)]
         return self._issue(name[:64], names, ExtendedKeyUsageOID.CLIENT_AUTH)
 
+    def issue_server(self, role: Role, name: str, hosts: Sequence[str]) -> IssuedCertificate:
+        """Issue a certificate for a controller or orchestrator, which others call under ``hosts``."""
+        names: list[x509.GeneralName] = [
+            x509.UniformResourceIdentifier(f"{URN_PREFIX}{role.value}:{quote(name, safe='')}"),
+            *map(_host_name, hosts),
+        ]
+        return self._issue(name[:64], names, ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
     @property
     def revocation_file(self) -> Path:
         return self.folder / "crl.pem"

@@ -25,10 +25,15 @@ class Role(StrEnum):
     OPERATOR = "operator"
     SECURITY_OFFICER = "security-officer"
     AUDITOR = "auditor"
+    CONTROLLER = "controller"
+    ORCHESTRATOR = "orchestrator"
 
 
 MAY_LOOK = frozenset({Role.OPERATOR, Role.SECURITY_OFFICER, Role.AUDITOR})
 """Who may read status, metrics and alarms."""
+
+SERVERS = frozenset({Role.CONTROLLER, Role.ORCHESTRATOR})
+"""Who is called by others, beside KMEs: their certificates name hosts."""
 
 MAY_RUN = frozenset({Role.OPERATOR})
 MAY_DESTROY = frozenset({Role.SECURITY_OFFICER})
