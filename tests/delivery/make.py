@@ -37,6 +37,7 @@ def batch(
     made: Provenance | None = None,
     master: SaeId = ALICE,
     slave: SaeId = BOB,
+    legs: tuple[KmeId, ...] = (),
 ) -> KeyBatch:
     return KeyBatch(
         batch_tag=tag,
@@ -48,6 +49,7 @@ def batch(
         id_seed=tag.to_bytes(16, "big"),
         provenance=made or provenance(),
         created_s=created_s,
+        legs=legs if role == "master" else (),
     )
 
 
@@ -60,6 +62,7 @@ def stock_pair(
     slave: SaeId = BOB,
     ends: tuple[KmeId, KmeId] = (LISBON, WARSAW),
     made: Provenance | None = None,
+    legs: tuple[KmeId, ...] = (),
 ) -> None:
     """Put the same batch into the rooms of both KMEs of a pair."""
     tag = next(_tags) if tag is None else tag
@@ -73,6 +76,7 @@ def stock_pair(
             made=made,
             master=master,
             slave=slave,
+            legs=legs,
         )
         with SecretBytes(key) as secret:
             store_batch(KmeView(transaction, kme), one, secret)

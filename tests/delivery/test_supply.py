@@ -1,5 +1,7 @@
 """Which batches a KME agrees on next: what counts as stock, and what does not."""
 
+from dataclasses import replace
+
 from openqci.core.identifiers import LinkId
 from openqci.core.keys import SecretBytes
 from openqci.delivery import agreement, supply
@@ -61,3 +63,15 @@ def test_key_for_a_stream_is_no_stock_of_its_pair() -> None:
     store = MemoryKeyStore()
     offer(store, 1024, stream_id="a stream")
     assert lacking(store, 0) == [1024]
+
+
+def test_a_stock_is_kept_in_keys_of_the_size_that_is_asked_for() -> None:
+    store = MemoryKeyStore()
+    for _ in range(4):
+        store.submit(lambda tx: stock_pair(tx, key_bytes(400))).result()
+    demand = replace(DEMAND, key_bytes=512)
+    (need,) = store.submit(lambda tx: supply.needs(KmeView(tx, LISBON), [demand], EPOCHS)).result()
+    assert need.lacking_bytes == 1024, "1600 bytes, and no key of 512 among them"
+    assert supply.batch_lengths(need, 100_000) == [1024]
+    assert supply.batch_lengths(replace(need, lacking_bytes=1500), 100_000) == [1536]
+    assert supply.batch_lengths(replace(need, lacking_bytes=4000), 2_000) == [1536], "whole keys alone"

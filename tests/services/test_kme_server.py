@@ -41,7 +41,7 @@ def test_a_request_waits_for_the_stock_that_it_demands() -> None:
     async def scenario() -> None:
         waiting = asyncio.create_task(ask(service, 2))
         await asyncio.sleep(0.01)
-        assert demands == [(ALICE, BOB, 64, ())] and not waiting.done()
+        assert demands == [(ALICE, BOB, 64, (), 32)] and not waiting.done()
         await store.run(lambda tx: stock_pair(tx, key_bytes(32)))
         service.stock_arrived(ALICE, BOB)
         await asyncio.sleep(0.01)

@@ -57,8 +57,14 @@ class Book:
     agreed: set[int] = field(default_factory=set)
     """Tags of the batches that came into a master's stock."""
 
+    handed: dict[tuple[int, SaeId], set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Offsets of bytes that left a master's stock, by tag of the batch and master."""
+
     replaced: set[SaeId] = field(default_factory=set)
     """Applications whose KME was zeroised and made anew: what was held there may be lost."""
+
+    collect_s: float = 0.0
+    """Before a slave's copy expires its master's own does, so long."""
 
     promise_s: float = float("inf")
     """How long after a master got a key its slaves can fetch it at least, by any clock."""
@@ -66,6 +72,11 @@ class Book:
     def fault(self, text: str) -> None:
         if len(self.faults) < FAULTS_MAX:
             self.faults.append(text)
+
+    def handed_out(self, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> None:
+        """A range of a batch left the stock of its master, on its way to an application."""
+        places = self.handed[batch.batch_tag, batch.master_sae]
+        places.update(range(offset_bytes, offset_bytes + length_bytes, WORD))
 
     def slaves_of(self, key_id: str) -> tuple[SaeId, ...]:
         return self.promises[key_id].slaves
@@ -158,6 +169,7 @@ class Book:
             self.fault(f"I3: {len(key_ids)} keys of {master} could not be fetched by {slave}")
         self._nothing_over_is_left(views, start_s + now_s)
         self._both_ends(views, disks, homes)
+        self._rests(views, homes, start_s + now_s)
         self._link_key(views)
         self._nothing_spent_is_left(views)
 
@@ -199,6 +211,20 @@ class Book:
                         self.fault(
                             f"I2: batch {batch.batch_tag:010x} differs between {kme} and {homes[slave]}"
                         )
+
+    def _rests(self, views: Mapping[KmeId, KmeView], homes: Mapping[SaeId, KmeId], wall_s: float) -> None:
+        """A slave's copy holds what its master may spend or has been given, and nothing else."""
+        for kme, view in views.items():
+            for _, body in list(view.records(pair_stock.BATCH_KIND)):
+                copy = msgspec.json.decode(body, type=KeyBatch)
+                if copy.role == "master" or copy.stream_id or 0 < copy.expires_s < wall_s + self.collect_s:
+                    continue
+                held = set(words_of(view, copy))
+                master = views[homes[copy.master_sae]]
+                for batch in master_batches(master, copy.batch_tag):
+                    held -= set(words_of(master, batch))
+                if held - self.handed[copy.batch_tag, copy.master_sae]:
+                    self.fault(f"I4: {kme} holds a rest of {copy.batch_tag:010x} that its master gave up")
 
     def _stream_batch(self, view: KmeView, batch: KeyBatch, other: KmeView, kme: KmeId) -> None:
         copies = pair_stock.slave_copies(other, batch.batch_tag)
@@ -245,6 +271,17 @@ class Book:
                         if key[at : at + WORD] in spent:
                             self.fault(f"I5: {kme} still holds spent key in {stream}")
                             return
+
+
+def words_of(view: KmeView, batch: KeyBatch) -> list[int]:
+    """Return the offsets of the words of a batch that are there."""
+    return [at for offset, length in view.ranges(batch.stream) for at in range(offset, offset + length, WORD)]
+
+
+def master_batches(view: KmeView, batch_tag: int) -> list[KeyBatch]:
+    """Return what a master's KME has of a batch."""
+    batch = pair_stock.batch_of(view, batch_tag, "master")
+    return [batch] if batch is not None else []
 
 
 def contents(view: KmeView, batch: KeyBatch) -> dict[int, int]:

@@ -165,6 +165,17 @@ def both_ends_feed_streams() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def rests_are_kept_by_slaves() -> Iterator[None]:
+    """A master's KME destroys what is too short for a key, and tells nobody."""
+
+    def give_up(view: Any, batch: Any, offset_bytes: int, length_bytes: int) -> None:
+        agreement.take_range(view, batch, offset_bytes, length_bytes).wipe()
+
+    with patch.object(agreement, "give_up_rest", give_up):
+        yield
+
+
 MUTATIONS: dict[str, Mutation] = {
     each.__name__: each
     for each in (
@@ -181,5 +192,6 @@ MUTATIONS: dict[str, Mutation] = {
         epochs_are_not_begun,
         expiry_at_once,
         both_ends_feed_streams,
+        rests_are_kept_by_slaves,
     )
 }

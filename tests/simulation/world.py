@@ -17,11 +17,11 @@ from unittest.mock import patch
 from openqci.core.errors import IntegrityError, KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import SecretBytes
-from openqci.delivery import agreement
+from openqci.delivery import agreement, pair_stock
 from openqci.delivery.directory import PeerIdentity
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
-from openqci.delivery.pair_stock import KeyBatch
+from openqci.delivery.pair_stock import KeyBatch, RestRule, TakenKey
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
 from openqci.services.etsi004_server import StreamService
@@ -195,6 +195,7 @@ class Life:
             on_demand=self.node.demand,
             wait_s=1.0,
             profile=Profile(additional_slaves_max=4),
+            rests=RestRule(kme.loaded.key_bytes, agreement.give_up_rest),
         )
 
         def arrived(batch: KeyBatch) -> None:
@@ -295,6 +296,7 @@ class World:
         # In some worlds batch tags come twice all the time, as they do now and then after a million batches.
         self.tag_bits = random.Random(f"tags of {seed}").choice((40, 40, 10))
         self.book.promise_s = min(300.0, self.ttl_s / 2) - 2 * SKEW_S_MAX - 1.0
+        self.book.collect_s = min(300.0, self.ttl_s / 2) + 2 * SKEW_S_MAX
         self.saes = {
             SaeId(f"app-{number}-{which}"): names[number] for number in range(kmes) for which in "xy"
         }
@@ -351,14 +353,26 @@ class World:
 
     @contextmanager
     def _agreed_batches_noted(self) -> Iterator[None]:
-        """Have the book know which batches ever came into a master's stock."""
-        real = agreement._complete
+        """Have the book know which batches came into a master's stock, and which of their bytes left it.
+
+        A work that was noted may be undone afterwards: the book knows what may have happened.
+        """
+        real_complete, real_take = agreement._complete, pair_stock.take_runs
 
         def complete(view: KmeView, open_offer: agreement.OpenOffer) -> KeyBatch:
             self.book.agreed.add(open_offer.order.batch_tag)
-            return real(view, open_offer)
+            return real_complete(view, open_offer)
 
-        with patch.object(agreement, "_complete", complete):
+        def take_runs(*words: Any) -> list[TakenKey]:
+            runs = real_take(*words)
+            for run in runs:
+                self.book.handed_out(run.batch, run.offset_bytes, len(run.key))
+            return runs
+
+        with (
+            patch.object(agreement, "_complete", complete),
+            patch.object(pair_stock, "take_runs", take_runs),
+        ):
             yield
 
     # Faults

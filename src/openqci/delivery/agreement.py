@@ -14,11 +14,16 @@ answered does the batch enter the master's stock. So:
 A batch that does not come about is destroyed here and *voided* at the legs: a void names the range, so that a
 frame still on its way finds nothing to open it with (I4).
 
+What is left of a batch in the end may be too short for a key. The master's KME, which alone knows what was
+given out, destroys such a *rest* and tells the legs to do the same: a message that cannot be lost, about
+bytes that nobody has or will have.
+
 Layout of a leg's range of n + 80 bytes for a batch of n: ``key or pad (n) | seed of key IDs or pad (16) |
 MAC key (32) | confirmation key (32)``.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -36,12 +41,13 @@ from openqci.delivery.pair_stock import (
     slave_copies,
     store_batch,
     tag_was_used,
+    take_range,
 )
 from openqci.keystore import outbox
 from openqci.keystore.deposits import link_key_stream, reports_of, stream_end, under_way
 from openqci.keystore.ports import KmeView
 
-FRAME_KIND, VOID_KIND = "batch-frame", "batch-void"
+FRAME_KIND, VOID_KIND, REST_KIND = "batch-frame", "batch-void", "batch-rest"
 BATCH_LANE = "batch"
 OFFER_KIND = "batch-offer"
 
@@ -51,8 +57,8 @@ CONTROL_BYTES = ID_SEED_BYTES + 2 * ONE_TIME_MAC_KEY_BYTES
 BATCH_KEY_BYTES_MAX = 128 * 1024
 LEGS_MAX = 16
 
-VOIDED, NO_KEY, FORGED = b"voided", b"no such key", b"forged"
-"""Answers to a frame or void that are no confirmation."""
+VOIDED, NO_KEY, FORGED, GIVEN_UP = b"voided", b"no such key", b"forged", b"given up"
+"""Answers to a frame, void or rest that are no confirmation."""
 
 AGREED_FORM = "direct: link key of one hop"
 
@@ -96,6 +102,14 @@ class BatchVoid(msgspec.Struct, frozen=True):
     batch_tag: int
     slave_sae: str
     link: str
+    offset_bytes: int
+    length_bytes: int
+
+
+class BatchRest(msgspec.Struct, frozen=True):
+    """The order to destroy a range of a batch that is too short for a key, in all copies at one KME."""
+
+    batch_tag: int
     offset_bytes: int
     length_bytes: int
 
@@ -229,7 +243,7 @@ def settle(
     view: KmeView, peer: KmeId, message: outbox.Message, answer: bytes
 ) -> BatchAgreed | BatchFailed | None:
     """Act on a leg's answer, at the master's KME; None while other legs have not answered."""
-    if message.kind == VOID_KIND:
+    if message.kind in (VOID_KIND, REST_KIND):
         return None
     frame = decode_frame(message.body)
     name = _tag_text(frame.order.batch_tag)
@@ -274,6 +288,37 @@ def give_up(view: KmeView, order: BatchOrder, spared: Sequence[int] = ()) -> Non
         outbox.post(view, KmeId(leg.kme_id), BATCH_LANE, VOID_KIND, msgspec.msgpack.encode(wanted))
 
 
+def give_up_rest(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> None:
+    """Destroy a range of a batch in stock, at the master's KME, and order its legs to do so too.
+
+    A ``give_up`` of :class:`~openqci.delivery.pair_stock.RestRule`.
+    """
+    take_range(view, batch, offset_bytes, length_bytes).wipe()
+    _tell_rest(view, batch, offset_bytes, length_bytes)
+
+
+def withdraw(view: KmeView, batch: KeyBatch, gone: KmeId) -> None:
+    """Destroy a batch in stock, at the master's KME, of which a leg has gone, and order the others to."""
+    for offset, length in view.ranges(batch.stream):
+        _tell_rest(view, batch, offset, length, gone)
+    destroy_batch(view, batch)
+
+
+def rest(view: KmeView, sender: KmeId, message: outbox.Message) -> bytes:
+    """Act on the order to destroy a rest, at a slave's KME."""
+    try:
+        order = msgspec.msgpack.decode(message.body, type=BatchRest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise PeerMisbehaved(f"a rest cannot be read: {error}") from None
+    if not (order.offset_bytes >= 0 < order.length_bytes <= BATCH_KEY_BYTES_MAX):
+        raise PeerMisbehaved("a rest is wrong: expected a range of a batch")
+    for batch in slave_copies(view, order.batch_tag):
+        if batch.provenance.route[0] == sender:
+            with suppress(KeyUnavailable):  # an application here has fetched all else: it was spent
+                take_range(view, batch, order.offset_bytes, order.length_bytes).wipe()
+    return GIVEN_UP
+
+
 def open_offers(view: KmeView) -> list[BatchOrder]:
     """Return the batches that wait for their legs."""
     bodies = [body for _, body in view.records(OFFER_KIND)]
@@ -309,6 +354,15 @@ def check_frame(view: KmeView, sender: KmeId, frame: BatchFrame) -> Leg:
     if frame.order.origin_kme != sender:
         raise PeerMisbehaved(f"{sender} sent a batch frame of {frame.order.origin_kme}")
     return leg
+
+
+def _tell_rest(
+    view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: int, gone: KmeId | None = None
+) -> None:
+    order = msgspec.msgpack.encode(BatchRest(batch.batch_tag, offset_bytes, length_bytes))
+    for kme in batch.legs:
+        if kme != gone:
+            outbox.post(view, kme, BATCH_LANE, REST_KIND, order)
 
 
 def _take_leg(view: KmeView, link: LinkId, key_bytes: int) -> tuple[int, SecretBytes]:
@@ -368,6 +422,7 @@ def _complete(view: KmeView, open_offer: OpenOffer) -> KeyBatch:
         max(order.expires_s - open_offer.collect_s, order.created_s) if order.expires_s else 0.0,
         order.stream_id,
         order.first_byte,
+        tuple(dict.fromkeys(KmeId(leg.kme_id) for leg in order.legs)),
     )
     with view.take(_aside(order.batch_tag), 0, order.key_bytes) as key:
         store_batch(view, batch, key)

@@ -36,11 +36,11 @@ from openqci.delivery.etsi014_model import (
 from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_id, encode_key_id
 from openqci.delivery.pair_stock import (
     KeyBatch,
+    RestRule,
     TakenKey,
     batch_of,
     cut,
     slave_copies,
-    stock_bytes,
     stock_keys,
     take_keys,
     take_range,
@@ -124,6 +124,7 @@ def get_key(
     request: KeyRequest,
     profile: Profile = STANDARD,
     now_s: float = 0.0,
+    rests: RestRule | None = None,
 ) -> Delivery:
     """*Get key* (5.2): new keys for the calling master, erased here as they leave.
 
@@ -136,7 +137,7 @@ def get_key(
         if additional == slave_sae:
             raise RequestRefused(400, "additional_slave_SAE_IDs shall not name the slave of the path")
         slave_of(directory, master, additional)
-    taken = _take(view, master.sae_id, slave.sae_id, request, profile, now_s)
+    taken = _take(view, master.sae_id, slave.sae_id, request, profile, now_s, rests)
     return Delivery(
         keys=tuple(
             DeliveredKey(
@@ -183,7 +184,13 @@ def get_key_with_key_ids(
 
 
 def _take(
-    view: KmeView, master: SaeId, slave: SaeId, request: KeyRequest, profile: Profile, now_s: float
+    view: KmeView,
+    master: SaeId,
+    slave: SaeId,
+    request: KeyRequest,
+    profile: Profile,
+    now_s: float,
+    rests: RestRule | None,
 ) -> list[TakenKey]:
     """Take keys that are as demanded, and if it can be as wished."""
 
@@ -191,9 +198,8 @@ def _take(
         def will_do(batch: KeyBatch) -> bool:
             return all(each.met_by(batch.provenance, batch.created_s, now_s) for each in demands)
 
-        return take_keys(
-            view, master, slave, request.number, request.size_bits // 8, request.additional, will_do
-        )
+        number, key_bytes = request.number, request.size_bits // 8
+        return take_keys(view, master, slave, number, key_bytes, request.additional, will_do, rests)
 
     if request.wishes != NO_DEMANDS:
         try:
@@ -204,8 +210,8 @@ def _take(
     try:
         return take(request.demands)
     except KeyUnavailable as shortage:
-        in_stock = stock_bytes(view, master, slave, request.additional)
-        if request.demands == NO_DEMANDS or in_stock < shortage.wanted_bytes:
+        in_stock = stock_keys(view, master, slave, request.size_bits // 8, request.additional)
+        if request.demands == NO_DEMANDS or in_stock < request.number:
             raise
         # There is key, but none like that: fixed message 2 (6.2), with what there is.
         raise RequestRefused(

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
-from openqci.core.identifiers import SaeId, StreamId
+from openqci.core.identifiers import KmeId, SaeId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.core.provenance import Provenance
 from openqci.delivery.key_ids import BATCH_BYTES_MAX, BATCH_TAG_BITS, ID_SEED_BYTES
@@ -37,7 +37,8 @@ QUEUE_PAGE = 8
 """Batches of a pair's list that are looked at before the whole of it is read."""
 
 COUNTED_BATCHES_MAX = 8
-"""Up to so many batches a status counts keys batch by batch; beyond, all bytes are taken together."""
+"""Up to so many batches a status counts keys batch by batch; beyond, those of which nothing was taken yet are
+taken together."""
 
 KEY_BYTES_MIN = 8
 """The smallest key that is delivered; a rest below it holds none, and is destroyed with its batch."""
@@ -49,7 +50,9 @@ class KeyBatch(msgspec.Struct, frozen=True):
     ``id_seed`` (16 bytes, the same at all ends) makes key IDs unguessable; it is no key material.
     ``additional_slaves`` are the other slaves of a multicast batch, each of which has a copy of its own.
     ``expires_s`` is when this KME destroys what is left; 0 means never. A batch of an ETSI GS QKD 004 stream
-    has its ``stream_id`` and begins at byte ``first_byte`` of it; it is in no pair's stock.
+    has its ``stream_id`` and begins at byte ``first_byte`` of it; it is in no pair's stock. ``legs`` are, at
+    the master's KME, the slaves' KMEs that can be told what becomes of it; where there are none, nothing of
+    it is given up before it expires.
     """
 
     batch_tag: int
@@ -65,15 +68,29 @@ class KeyBatch(msgspec.Struct, frozen=True):
     expires_s: float = 0.0
     stream_id: str = ""
     first_byte: int = 0
+    legs: tuple[KmeId, ...] = ()
 
 
 @dataclass(frozen=True)
 class TakenKey:
-    """A key taken from a batch at its master: where it lay, and its bytes."""
+    """A key, or a run of keys, taken from a batch at its master: where it lay, and its bytes."""
 
     batch: KeyBatch
     offset_bytes: int
     key: SecretBytes
+
+
+@dataclass(frozen=True)
+class RestRule:
+    """What becomes of the end of a batch that is too short for a key.
+
+    Who takes keys leaves, or passes over, what is shorter than one of them. If that is also shorter than
+    ``below_bytes``, a key of the size that applications get unless they ask for another, it is of no use to
+    anybody: ``give_up(view, batch, offset_bytes, length_bytes)`` destroys it, here and where its copies are.
+    """
+
+    below_bytes: int
+    give_up: Callable[[KmeView, KeyBatch, int, int], None]
 
 
 def batch_stream(batch_tag: int, role: Role, copy_of: SaeId | None = None) -> StreamId:
@@ -169,14 +186,18 @@ def stock_keys(
 ) -> int:
     """Return how many keys of a size the master's KME can deliver.
 
-    A key never spans two batches. Of a large stock that is not looked at: the count may then be too high by
-    less than one key a batch.
+    A key never spans two batches, so a rest that is too short for one counts nothing. In a large stock that
+    is not looked at in batches of which nothing was taken yet: if their length is no multiple of the size,
+    the count is too high by less than one key a batch.
     """
     pair = _pair_prefix(master, slave, additional)
     tags = [tag for _, tag in view.records(QUEUE_KIND, pair, COUNTED_BATCHES_MAX + 1)]
+    whole_bytes = 0
     if len(tags) > COUNTED_BATCHES_MAX:
-        return stock_bytes(view, master, slave, additional) // key_bytes
-    return sum(_left_bytes(view, int.from_bytes(tag, "big")) // key_bytes for tag in tags)
+        whole_bytes = int.from_bytes(view.record(WHOLE_KIND, pair) or b"", "big")
+        tags = [tag for _, tag in view.records(OPENED_KIND, pair)]
+    left = (_left_bytes(view, int.from_bytes(tag, "big")) // key_bytes for tag in tags)
+    return whole_bytes // key_bytes + sum(left)
 
 
 def take_keys(
@@ -187,6 +208,7 @@ def take_keys(
     key_bytes: int,
     additional: tuple[SaeId, ...] = (),
     will_do: Callable[[KeyBatch], bool] = lambda batch: True,
+    rests: RestRule | None = None,
 ) -> list[TakenKey]:
     """Take keys from the front of the pair's batches, oldest first; they are erased here.
 
@@ -194,15 +216,30 @@ def take_keys(
     are fewer than ``count``.
     """
     batches = filter(will_do, batches_in_stock(view, master, slave, additional))
+    taken: list[TakenKey] = []
+    for run in take_runs(view, batches, count, key_bytes, rests):
+        with run.key as key:
+            for index, one in enumerate(cut(key, [key_bytes] * (len(key) // key_bytes))):
+                taken.append(TakenKey(run.batch, run.offset_bytes + index * key_bytes, one))
+    return taken
+
+
+def take_runs(
+    view: KmeView, batches: Iterator[KeyBatch], count: int, key_bytes: int, rests: RestRule | None = None
+) -> list[TakenKey]:
+    """Take ``count`` keys from the front of batches, those of each batch in one run; they are erased here.
+
+    Raises KeyUnavailable, before anything is taken, if there are fewer.
+    """
     plan = _plan(batches, view, count, key_bytes)
     taken: list[TakenKey] = []
     for batch, keys in plan:
-        _open(view, batch)
-        offset, run = view.take_next(batch.stream, keys * key_bytes)
-        with run:
-            for index, key in enumerate(cut(run, [key_bytes] * keys)):
-                taken.append(TakenKey(batch, offset + index * key_bytes, key))
-        _forget_if_spent(view, batch)
+        if keys:
+            _open(view, batch)
+            offset, run = view.take_next(batch.stream, keys * key_bytes)
+            taken.append(TakenKey(batch, offset, run))
+        if not _forget_if_spent(view, batch) and rests is not None:
+            _give_up_rest(view, batch, min(key_bytes, rests.below_bytes), rests)
     return taken
 
 
@@ -253,21 +290,19 @@ def cut(run: SecretBytes, lengths_bytes: Sequence[int]) -> list[SecretBytes]:
 def _plan(
     batches: Iterator[KeyBatch], view: KmeView, count: int, key_bytes: int
 ) -> list[tuple[KeyBatch, int]]:
-    """Choose batches and the number of keys from each, in order of age; a rest too small is passed over."""
+    """Choose batches, oldest first, and the number of keys from each; a rest too short for one gives none."""
     plan: list[tuple[KeyBatch, int]] = []
-    missing, available = count, 0
+    missing = count
     for batch in batches:
         keys = min(missing, view.stock_bytes(batch.stream) // key_bytes)
-        if keys:
-            plan.append((batch, keys))
-            available += keys * key_bytes
-            missing -= keys
+        plan.append((batch, keys))
+        missing -= keys
         if not missing:
             return plan
     raise KeyUnavailable(
         "the stock of the pair is short",
         wanted_bytes=count * key_bytes,
-        available_bytes=available,
+        available_bytes=(count - missing) * key_bytes,
     )
 
 
@@ -302,9 +337,19 @@ def _count_whole(view: KmeView, batch: KeyBatch, change_bytes: int) -> None:
         view.drop_record(WHOLE_KIND, pair)
 
 
-def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:
-    if view.stock_bytes(batch.stream) < KEY_BYTES_MIN:
+def _forget_if_spent(view: KmeView, batch: KeyBatch) -> bool:
+    """Destroy a batch in which no key is left, at either end; tell whether that was so."""
+    spent = view.stock_bytes(batch.stream) < KEY_BYTES_MIN
+    if spent:
         destroy_batch(view, batch)
+    return spent
+
+
+def _give_up_rest(view: KmeView, batch: KeyBatch, short_bytes: int, rests: RestRule) -> None:
+    """Give up what is left of a batch at its master, if it is shorter than a key."""
+    if batch.legs and view.stock_bytes(batch.stream) < short_bytes:
+        for offset, length in view.ranges(batch.stream):
+            rests.give_up(view, batch, offset, length)
 
 
 def _batch_key(batch: KeyBatch) -> str:

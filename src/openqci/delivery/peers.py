@@ -216,9 +216,12 @@ def start_over(
         batch = msgspec.json.decode(body, type=KeyBatch)
         origin, *others = batch.provenance.route
         # A slave's copy hangs on the master's KME alone, not on those of the other slaves.
-        if peer == origin or (batch.role == "master" and peer in others):
+        if peer == origin:
             destroyed += view.stock_bytes(batch.stream)
             destroy_batch(view, batch)
+        elif batch.role == "master" and peer in others:
+            destroyed += view.stock_bytes(batch.stream)
+            agreement.withdraw(view, batch, peer)
     return destroyed
 
 
@@ -261,6 +264,8 @@ def receive_turn(
             return agreement.accept(view, peer, message)
         if message.kind == agreement.VOID_KIND:
             return agreement.void(view, peer, message)
+        if message.kind == agreement.REST_KIND:
+            return agreement.rest(view, peer, message)
         if message.kind in etsi004.HANDLERS:
             return etsi004.HANDLERS[message.kind](view, peer, message)
         if message.kind in rules.handlers:
@@ -277,7 +282,7 @@ def settle_answers(view: KmeView, peer: KmeId, answers: outbox.Answers, rules: P
     def act(view: KmeView, peer: KmeId, message: outbox.Message, answer: bytes) -> None:
         if message.kind == deposits.DEPOSIT_KIND:
             events.append(DepositSettled(*deposits.settle(view, message, answer)))
-        elif message.kind in (agreement.FRAME_KIND, agreement.VOID_KIND):
+        elif message.kind in (agreement.FRAME_KIND, agreement.VOID_KIND, agreement.REST_KIND):
             event = agreement.settle(view, peer, message, answer)
             if event is not None:
                 events.append(event)

@@ -17,6 +17,7 @@ from openqci.core.keys import SecretBytes
 from openqci.delivery import etsi014
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
+from openqci.delivery.pair_stock import RestRule
 from openqci.keystore.ports import KmeView
 
 KEY_BITS = 256
@@ -89,12 +90,13 @@ def get_key(
     remote: str | None,
     size: str | None,
     rules: SkipRules,
+    rests: RestRule | None = None,
 ) -> SkipKey:
     """``GET /key``: a new key with a remote system. KeyUnavailable if the stock is short now."""
     etsi014.enrolled_caller(directory, view.kme, peer)
     system = remote_system(remote, rules)
     bits = bits_of("size", size, KEY_BITS, KEY_BITS_MIN, KEY_BITS_MAX)
-    delivery = etsi014.get_key(view, directory, peer, system, KeyRequest(1, bits))
+    delivery = etsi014.get_key(view, directory, peer, system, KeyRequest(1, bits), rests=rests)
     return SkipKey(str(delivery.keys[0].key_id).replace("-", ""), delivery.keys[0].key)
 
 

@@ -1,6 +1,7 @@
 """Which batches a KME should agree on next, so that the stocks of its pairs stay between their watermarks.
 
-A pair's stock counts what its master can have now and what is being agreed on. Below its low watermark, or
+A pair's stock counts the keys that its master can have now and what is being agreed on; the ends of batches
+that are too short for a key are none. Below its low watermark, or
 when a request waits for more than is coming, a pair is in need, up to its high watermark. What a link has is
 shared among the pairs in need: first those with the higher priority, then equally (max-min), so that no pair
 of the same priority starves another (invariant I9).
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from openqci.core.identifiers import KmeId, LinkId, SaeId
 from openqci.delivery.agreement import BATCH_KEY_BYTES_MAX, CONTROL_BYTES, BatchWanted, open_offers
-from openqci.delivery.pair_stock import stock_bytes
+from openqci.delivery.pair_stock import stock_keys
 from openqci.keystore.deposits import link_stock_bytes
 from openqci.keystore.ports import KmeView
 
@@ -20,6 +21,8 @@ BATCH_KEY_BYTES_MIN = 1024
 """A smaller batch is not worth its control bytes, unless a request waits and there is no more."""
 
 KEY_UNIT_BYTES = 32
+"""A key of 256 bits, in which stocks are configured."""
+
 BATCHES_PER_TURN_MAX = 8
 BATCHES_UNDER_WAY_MAX = 8
 """Per pair: what one turn asks for, and how many batches may wait for their legs at once."""
@@ -29,6 +32,7 @@ BATCHES_UNDER_WAY_MAX = 8
 class PairDemand:
     """A pair, or a master with several slaves, whose stock is to be kept filled.
 
+    ``key_bytes`` is the size of the keys that it is kept for: batches are whole keys of that size.
     ``waiting_bytes`` is the largest request that waits now; ``ttl_s`` 0 means that its keys do not expire.
     """
 
@@ -37,6 +41,7 @@ class PairDemand:
     low_bytes: int
     high_bytes: int
     priority: int = 0
+    key_bytes: int = KEY_UNIT_BYTES
     waiting_bytes: int = 0
     ttl_s: float = 0.0
     collect_s: float = 0.0
@@ -71,8 +76,9 @@ def needs(view: KmeView, demands: Iterable[PairDemand], epochs: dict[KmeId, str]
         if any(kme not in epochs for _, kme, _ in demand.legs):
             continue
         coming = under_way[demand.master, *(slave for slave, _, _ in demand.legs)]
-        stock = stock_bytes(view, demand.master, demand.slave, demand.additional) + sum(coming)
-        # A request waits though there are bytes enough, if they are rests of batches too short for its keys.
+        keys = stock_keys(view, demand.master, demand.slave, demand.key_bytes, demand.additional)
+        stock = keys * demand.key_bytes + sum(coming)
+        # A request waits though there are bytes enough, if they lie in batches too short for its keys.
         waiting = demand.waiting_bytes - sum(coming)
         if (stock < demand.low_bytes or waiting > 0) and len(coming) < BATCHES_UNDER_WAY_MAX:
             links = tuple(LinkId(f"{link}.{epochs[kme]}") for _, kme, link in demand.legs)
@@ -102,12 +108,12 @@ def plan(view: KmeView, found: Sequence[Need], now_s: float) -> list[BatchWanted
 def batch_lengths(need: Need, share_bytes: int) -> list[int]:
     """Cut what a pair lacks into batches that its share of the link key pays for."""
     lengths: list[int] = []
-    lacking, share = need.lacking_bytes, share_bytes
+    lacking, share, unit = need.lacking_bytes, share_bytes, need.demand.key_bytes
     while lacking > 0 and len(lengths) < BATCHES_PER_TURN_MAX:
-        length = min(lacking + -lacking % KEY_UNIT_BYTES, BATCH_KEY_BYTES_MAX, share - CONTROL_BYTES)
-        length -= length % KEY_UNIT_BYTES
+        length = min(lacking + -lacking % unit, BATCH_KEY_BYTES_MAX, share - CONTROL_BYTES)
+        length -= length % unit
         enough = length >= min(BATCH_KEY_BYTES_MIN, lacking)
-        if length < KEY_UNIT_BYTES or not (enough or need.demand.waiting_bytes):
+        if length < unit or not (enough or need.demand.waiting_bytes):
             break
         lengths.append(length)
         lacking -= length

@@ -24,6 +24,7 @@ from openqci.delivery.admission import Forecast, Quota
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014 import Delivery
 from openqci.delivery.etsi014_model import STANDARD, KeyIdsRequest, KeyRequest, Profile, Status
+from openqci.delivery.pair_stock import RestRule
 from openqci.keystore.ports import KmeView, StoreTransaction
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ Result = TypeVar("Result")
 Group = tuple[SaeId, ...]
 """A master, its slave, and additional slaves in order of their IDs."""
 
-Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...]], str | None]
+Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...], int], str | None]
 
 INTERFACE = "etsi014"
 FORECASTS_MAX = 10_000
@@ -80,15 +81,17 @@ class KmeService:
     store
         Holds key, batches and the directory of applications.
     on_demand
-        Called as ``on_demand(master_sae, slave_sae, wanted_bytes, additional_slaves)`` whenever a request
-        finds the stock of its pair short; it must return at once: why no key can ever come, or None. May be
-        set later.
+        Called as ``on_demand(master_sae, slave_sae, wanted_bytes, additional_slaves, key_bytes)`` whenever a
+        request for keys of ``key_bytes`` finds the stock of its pair short; it must return at once: why no
+        key can ever come, or None. May be set later.
     wait_s
         How long such a request waits for :meth:`stock_arrived` before it is refused.
     profile
         What the standard leaves to the KME: sizes, counts, switches.
     status_extension
         What every *Status* says beside its own members (6.1).
+    rests
+        What becomes of the ends of batches that are too short for a key; without it they stay.
     """
 
     def __init__(
@@ -99,8 +102,10 @@ class KmeService:
         wait_s: float = WAIT_S,
         profile: Profile = STANDARD,
         status_extension: dict[str, Any] | None = None,
+        rests: RestRule | None = None,
     ) -> None:
         self.profile = profile
+        self._rests = rests
         self.observer: Observer = Observer()
         self.quotas: dict[SaeId, Quota] = {}
         self.forecasts: dict[Group, Forecast] = {}
@@ -142,11 +147,18 @@ class KmeService:
             try:
                 delivery = await self._run(
                     lambda tx: etsi014.get_key(
-                        KmeView(tx, kme), SaeDirectory(tx), peer, slave, request, self.profile, time.time()
+                        KmeView(tx, kme),
+                        SaeDirectory(tx),
+                        peer,
+                        slave,
+                        request,
+                        self.profile,
+                        time.time(),
+                        self._rests,
                     )
                 )
             except KeyUnavailable as shortage:
-                hopeless = self._demand(pair, shortage.wanted_bytes)
+                hopeless = self._demand(pair, shortage.wanted_bytes, request.size_bits // 8)
                 if hopeless is not None:
                     raise etsi014.insufficient_key(shortage, hopeless, self.profile) from None
                 if not await self._arrived(pair, arrival, deadline_s):
@@ -242,10 +254,10 @@ class KmeService:
             if not line:
                 del self._waiting[pair]
 
-    def _demand(self, pair: Group, wanted_bytes: int) -> str | None:
+    def _demand(self, pair: Group, wanted_bytes: int, key_bytes: int) -> str | None:
         if self.on_demand is None or self._closing:
             return None
-        return self.on_demand(pair[0], pair[1], wanted_bytes, pair[2:])
+        return self.on_demand(pair[0], pair[1], wanted_bytes, pair[2:], key_bytes)
 
     async def _arrived(self, pair: Group, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
         """Wait for an arrival until the deadline; False if there was none or no place to wait."""

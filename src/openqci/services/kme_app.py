@@ -18,8 +18,9 @@ from openqci import __version__
 from openqci.core.errors import ConfigurationError, OpenQCIError, invariant
 from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.delivery.admission import Quota
+from openqci.delivery.agreement import give_up_rest
 from openqci.delivery.directory import SaeDirectory, SaeRecord
-from openqci.delivery.pair_stock import KeyBatch
+from openqci.delivery.pair_stock import KeyBatch, RestRule
 from openqci.delivery.skip import SkipRules
 from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
@@ -118,7 +119,9 @@ class KmeApp:
             sources,
             lambda endpoint: HttpsTransport(endpoint, peer_tls.client_context),
         )
-        self.service = KmeService(self.store, on_demand=self.node.demand, profile=config.etsi014.profile())
+        profile = config.etsi014.profile()
+        self._rests = RestRule(profile.key_size_bits // 8, give_up_rest)
+        self.service = KmeService(self.store, on_demand=self.node.demand, profile=profile, rests=self._rests)
         self.node.stock_arrived = self._stock_arrived
         self.service.observer = self.watch
         self.service.quotas = {
@@ -187,7 +190,12 @@ class KmeApp:
         config = self.loaded.config
         rules = SkipRules(tuple(config.skip.remote_systems))
         service = SkipService(
-            self.loaded.kme_id, self.store, rules, on_demand=self.node.demand, observer=self.watch
+            self.loaded.kme_id,
+            self.store,
+            rules,
+            on_demand=self.node.demand,
+            observer=self.watch,
+            rests=self._rests,
         )
         application, listeners = skip_application(service), []
         if config.listen.skip is not None:

@@ -313,6 +313,11 @@ class LoadedConfig:
     def kme_id(self) -> KmeId:
         return KmeId(self.config.node.kme_id)
 
+    @property
+    def key_bytes(self) -> int:
+        """The size of a key for which nobody asks another size."""
+        return self.config.etsi014.key_size_bits // 8
+
     def path(self, text: str) -> Path:
         """Return a path of the file as an absolute one."""
         return (self.file.parent / text).absolute()
@@ -360,6 +365,7 @@ class LoadedConfig:
             low_keys * 32,
             high_keys * 32,
             next((sae.priority for sae in self.config.sae if sae.id == master), 0),
+            key_bytes=self.key_bytes,
             ttl_s=ttl_s,
             collect_s=collect_s,
         )

@@ -23,9 +23,9 @@ from openqci.core.identifiers import KmeId, LinkId, SaeId
 from openqci.delivery import agreement, etsi004, peers, supply
 from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
 from openqci.delivery.key_ids import BATCH_TAG_BITS
-from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_bytes
+from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_keys
 from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
-from openqci.delivery.supply import PairDemand
+from openqci.delivery.supply import KEY_UNIT_BYTES, PairDemand
 from openqci.keystore import deposits
 from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
 from openqci.keystore.ports import KmeView
@@ -141,10 +141,15 @@ class KmeNode:
         return {peer: line.epoch for peer, line in self._lines.items() if line.epoch is not None}
 
     def demand(
-        self, master: SaeId, slave: SaeId, wanted_bytes: int, additional: tuple[SaeId, ...] = ()
+        self,
+        master: SaeId,
+        slave: SaeId,
+        wanted_bytes: int,
+        additional: tuple[SaeId, ...] = (),
+        key_bytes: int = KEY_UNIT_BYTES,
     ) -> str | None:
-        """Note that a request waits for key; return why none can ever come, or None."""
-        reason = self.demands.wait(master, (slave, *additional), wanted_bytes, time.monotonic())
+        """Note that a request waits for keys of ``key_bytes``; return why none can ever come, or None."""
+        reason = self.demands.wait(master, (slave, *additional), wanted_bytes, key_bytes, time.monotonic())
         if reason is None:
             self._look.set()
         return reason
@@ -157,7 +162,7 @@ class KmeNode:
         def work(view: KmeView) -> dict[str, Any]:
             return {
                 "links": [self._link_status(view, link, epochs.get(KmeId(link.peer))) for link in links],
-                "pairs": [_pair_status(view, demand) for demand in demands],
+                "pairs": [self._pair_status(view, demand) for demand in demands],
                 "batches_under_way": len(agreement.open_offers(view)),
             }
 
@@ -185,6 +190,19 @@ class KmeNode:
             "deposited_bytes": figures.deposited_bytes,
             "refused_deposits": figures.refused_deposits,
             "trouble": figures.last_trouble,
+        }
+
+    def _pair_status(self, view: KmeView, demand: PairDemand) -> dict[str, Any]:
+        """Return the stock of a pair: what can be delivered in keys of the default size."""
+        key_bytes = self._loaded.key_bytes
+        keys = stock_keys(view, demand.master, demand.slave, key_bytes, demand.additional)
+        return {
+            "master": demand.master,
+            "slaves": [slave for slave, _, _ in demand.legs],
+            "stock_bytes": keys * key_bytes,
+            "low_bytes": demand.low_bytes,
+            "high_bytes": demand.high_bytes,
+            "priority": demand.priority,
         }
 
     def carry(self) -> None:
@@ -373,7 +391,7 @@ class KmeNode:
     async def _look_at_stocks(self) -> None:
         """Raise an alarm for each pair that runs dry, in spite of all filling."""
         demands = self.demands.live(time.monotonic(), look_only=True)
-        for pair in await self.read(lambda view: [_pair_status(view, demand) for demand in demands]):
+        for pair in await self.read(lambda view: [self._pair_status(view, demand) for demand in demands]):
             name = f"{pair['master']} > {'+'.join(pair['slaves'])}"
             dry = pair["stock_bytes"] < pair["low_bytes"] // 2
             reason = f"{pair['stock_bytes'] // 32} keys of 256 bits left" if dry else None
@@ -397,8 +415,10 @@ class Demands:
                 self._pairs[key] = demand
                 self._fixed.add(key)
 
-    def wait(self, master: SaeId, slaves: Sequence[SaeId], wanted_bytes: int, now_s: float) -> str | None:
-        """Note that a request waits; return why its key can never come, or None."""
+    def wait(
+        self, master: SaeId, slaves: Sequence[SaeId], wanted_bytes: int, key_bytes: int, now_s: float
+    ) -> str | None:
+        """Note that a request waits for keys of a size; return why they can never come, or None."""
         key = master, *slaves
         settings = self._loaded.config.demand
         if key not in self._pairs:
@@ -411,6 +431,9 @@ class Demands:
                 return "no QKD link joins this KME and that of the slave"
             self._pairs[key] = demand
         self._asked_s[key] = now_s
+        if key_bytes % self._loaded.key_bytes == 0:
+            lately_bytes = self._pairs[key].key_bytes if key in self._waiting else 0
+            self._pairs[key] = replace(self._pairs[key], key_bytes=max(lately_bytes, key_bytes))
         self._waiting[key] = max(self._waiting.get(key, 0), wanted_bytes)
         return None
 
@@ -456,18 +479,6 @@ def _link_state(view: KmeView, link: LinkId, peer: KmeId) -> tuple[bool, int, in
         deposits.link_stock_bytes(view, link, view.kme),
         deposits.link_stock_bytes(view, link, peer),
     )
-
-
-def _pair_status(view: KmeView, demand: PairDemand) -> dict[str, Any]:
-    stock = stock_bytes(view, demand.master, demand.slave, demand.additional)
-    return {
-        "master": demand.master,
-        "slaves": [slave for slave, _, _ in demand.legs],
-        "stock_bytes": stock,
-        "low_bytes": demand.low_bytes,
-        "high_bytes": demand.high_bytes,
-        "priority": demand.priority,
-    }
 
 
 def _swept(view: KmeView, now_s: float) -> list[tuple[KeyBatch, int]]:

@@ -24,10 +24,11 @@ from openqci.core.keys import DeliveredKey
 from openqci.delivery import skip
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014_model import error_body
+from openqci.delivery.pair_stock import RestRule
 from openqci.delivery.skip import SkipKey, SkipRules
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.services.https import CertificateProtocol
-from openqci.services.kme import KeyStore, Observer
+from openqci.services.kme import Demand, KeyStore, Observer
 from openqci.services.psk_tls import PskContext
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,6 @@ WAIT_S = 5.0
 LOOK_S = 0.1
 """How long a request waits for a stock to be filled, and how often it looks."""
 
-Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...]], str | None]
 Answer = Callable[[Request, PeerIdentity | None], Awaitable[Response]]
 
 
@@ -55,8 +55,10 @@ class SkipService:
         on_demand: Demand | None = None,
         observer: Observer | None = None,
         wait_s: float = WAIT_S,
+        rests: RestRule | None = None,
     ) -> None:
         self._kme, self._store, self._rules, self._wait_s = kme, store, rules, wait_s
+        self._rests = rests
         self._on_demand, self._observer = on_demand, observer or Observer()
 
     async def capabilities(self, request: Request, peer: PeerIdentity | None) -> Response:
@@ -73,7 +75,7 @@ class SkipService:
             try:
                 key = await self._run(
                     lambda tx: skip.get_key(
-                        KmeView(tx, self._kme), SaeDirectory(tx), peer, remote, size, self._rules
+                        KmeView(tx, self._kme), SaeDirectory(tx), peer, remote, size, self._rules, self._rests
                     )
                 )
             except KeyUnavailable as shortage:
@@ -135,7 +137,8 @@ class SkipService:
     ) -> str | None:
         if self._on_demand is None or peer is None or remote is None:
             return None
-        return self._on_demand(peer.sae_id, SaeId(remote), shortage.wanted_bytes, ())
+        wanted_bytes = shortage.wanted_bytes  # one key
+        return self._on_demand(peer.sae_id, SaeId(remote), wanted_bytes, (), wanted_bytes)
 
     def _delivered(self, key: SkipKey, role: str, peer: PeerIdentity | None, remote: str | None) -> Response:
         body = key.body()

@@ -202,7 +202,7 @@ class LiveNetwork:
             ),
             end_to_end.wake,
         )
-        service.on_demand = lambda master, slave, wanted, _: end_to_end.demand(master, slave, wanted)
+        service.on_demand = lambda master, slave, wanted, *_: end_to_end.demand(master, slave, wanted)
         self._moving = (production, end_to_end)
         parts = [end_to_end.run(), self._watch_directory()]
         if not self.args.until_ready:
