@@ -19,7 +19,36 @@ class NodeUnreachable(OpenQCIError):
     """Nothing answers at the operator interface: the node rests, or its address is another."""
 
 
-class OperatorClient:
+class NamedClient:
+    """One holder of a certificate at an interface whose certificate must bear a name, whatever its host."""
+
+    def __init__(self, context: ssl.SSLContext, name: str, host: str, port: int) -> None:
+        self._context, self._name, self._host, self._port = context, name, host, port
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return the JSON document at a path."""
+        document: dict[str, Any] = json.loads(self.request("GET", path, None))
+        return document
+
+    def request(self, method: str, path: str, body: bytes | None, timeout_s: float = TIMEOUT_S) -> bytes:
+        """Return the body of an answer 200 or 503; OpenQCIError with the reason for any other."""
+        connection = _NamedConnection(self._host, self._port, self._context, self._name, timeout_s)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            content = answer.read(ANSWER_BYTES_MAX)
+        except (OSError, HTTPException) as error:
+            raise NodeUnreachable(
+                f"no answer from {self._name} at {self._host}:{self._port} ({error}); does it run?"
+            ) from None
+        finally:
+            connection.close()
+        if answer.status not in (200, 503):
+            raise OpenQCIError(f"{self._name} refused {path} ({answer.status}): {_message(content)}")
+        return content
+
+
+class OperatorClient(NamedClient):
     """One holder of a certificate at a node's operator interface.
 
     The node's certificate is checked against the authority and must name the node's KME ID.
@@ -30,39 +59,17 @@ class OperatorClient:
     ) -> None:
         files = loaded.tls_files()
         own = replace(files, certificate=certificate or files.certificate, key=key or files.key)
-        self._context = own.client_context()
-        self._kme_id = loaded.kme_id
-        self._host, self._port = host_and_port(loaded.config.listen.operator)
-
-    def get(self, path: str) -> dict[str, Any]:
-        """Return the JSON document at a path."""
-        document: dict[str, Any] = json.loads(self._request("GET", path, None))
-        return document
+        address = host_and_port(loaded.config.listen.operator)
+        super().__init__(own.client_context(), loaded.kme_id, *address)
 
     def zeroise(self) -> None:
         """Have the node destroy all its key and stop; needs a security officer's certificate."""
-        self._request("POST", "/zeroise", b"zeroise")
+        self.request("POST", "/zeroise", b"zeroise")
 
     def renew(self) -> int:
         """Have the node renew its keys; return the new root key's number. Needs a security officer."""
-        document = json.loads(self._request("POST", "/renew", b"", RENEWAL_S_MAX))
+        document = json.loads(self.request("POST", "/renew", b"", RENEWAL_S_MAX))
         return int(document["root_key"])
-
-    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float = TIMEOUT_S) -> bytes:
-        connection = _NamedConnection(self._host, self._port, self._context, self._kme_id, timeout_s)
-        try:
-            connection.request(method, path, body)
-            answer = connection.getresponse()
-            content = answer.read(ANSWER_BYTES_MAX)
-        except (OSError, HTTPException) as error:
-            raise NodeUnreachable(
-                f"no answer from {self._kme_id} at {self._host}:{self._port} ({error}); does it run?"
-            ) from None
-        finally:
-            connection.close()
-        if answer.status not in (200, 503):
-            raise OpenQCIError(f"{self._kme_id} refused {path} ({answer.status}): {_message(content)}")
-        return content
 
 
 class _NamedConnection(HTTPSConnection):
