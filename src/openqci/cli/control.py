@@ -1,20 +1,57 @@
-"""``openqci control``: what a domain's controller does, from the command line."""
+"""``openqci control``: the controller of a domain, and what it signs."""
 
 import argparse
+import asyncio
 import json
+import logging
+import signal
+import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
 
 from openqci.core.errors import ConfigurationError, Fault
 
+if TYPE_CHECKING:
+    from openqci.services.controller_app import LoadedController
+    from openqci.services.operator_client import NamedClient
+
+READY_LINE = "ready"
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register ``openqci control``."""
-    parser = subparsers.add_parser("control", help="sign and read the configuration of a domain")
+    parser = subparsers.add_parser("control", help="run the controller of a domain")
     commands = parser.add_subparsers(dest="control_command", metavar="COMMAND", required=True)
+    init = commands.add_parser("init", help="make the folder of a new controller")
+    init.add_argument("folder", metavar="FOLDER", type=Path, help="for control.toml, domain.yaml, tls, state")
+    init.add_argument("--domain", metavar="ID", required=True, help="name of the domain")
+    init.add_argument(
+        "--authority", metavar="DIR", type=Path, required=True, help="who issues its certificate"
+    )
+    init.add_argument(
+        "--host", metavar="HOST", action="append", default=[], help="name or address of it; repeatable"
+    )
+    init.add_argument("--listen", metavar="HOST:PORT", default="0.0.0.0:8643", help="where nodes call it")
+    init.set_defaults(run=init_controller)
+    run = commands.add_parser("run", help="run a controller until SIGTERM or Ctrl-C")
+    _add_config(run)
+    run.add_argument("--verbose", action="store_true", help="log what goes well, too")
+    run.set_defaults(run=run_controller)
+    status = commands.add_parser("status", help="nodes, links and alarms as a running controller sees them")
+    _add_caller(status)
+    status.add_argument("--json", action="store_true", help="print one JSON document")
+    status.set_defaults(run=show_status)
+    for verb, purpose in (("close", "take a link out of use"), ("open", "let a closed link be used again")):
+        act = commands.add_parser(verb, help=f"{purpose}, in the whole domain")
+        act.add_argument("link", metavar="LINK", help="ID of the link")
+        _add_caller(act)
+        if verb == "close":
+            act.add_argument("--reason", metavar="TEXT", default="", help="why, for the alarm")
+        act.set_defaults(run=change_link)
     sign = commands.add_parser("sign", help="sign a domain's configuration for its nodes")
     sign.add_argument("file", metavar="FILE", type=Path, help="the configuration, YAML or JSON")
     sign.add_argument("--key", metavar="FILE", type=Path, required=True, help="the controller's key (PEM)")
@@ -26,6 +63,142 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--signer", metavar="FILE", type=Path, required=True, help="the controller's certificate"
     )
     show.set_defaults(run=show_configuration)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, default=Path("control.toml"), help="its control.toml"
+    )
+
+
+def _add_caller(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument("--certificate", metavar="FILE", type=Path, required=True, help="the caller's")
+    parser.add_argument("--key", metavar="FILE", type=Path, required=True, help="the key of --certificate")
+
+
+def init_controller(args: argparse.Namespace) -> int:
+    """Write configuration, an empty domain file and credentials; nothing that is there is overwritten."""
+    from openqci.services.controller_app import load_controller
+    from openqci.services.data_directory import unusable_named
+    from openqci.services.pki import CertificateAuthority, write_credentials
+    from openqci.services.roles import Role
+
+    file = args.folder / "control.toml"
+    if file.exists():
+        raise ConfigurationError(Fault(str(file), "", "is there already; edit it, or choose another folder"))
+    name = f"control-{args.domain.lower()}"
+    authority = CertificateAuthority.open(args.authority)
+    with unusable_named(args.folder):
+        args.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        hosts = [name, *(args.host or ["localhost", "127.0.0.1"])]
+        write_credentials(
+            args.folder / "tls", authority.issue_server(Role.CONTROLLER, name, hosts), authority
+        )
+        if not (args.folder / "domain.yaml").exists():
+            (args.folder / "domain.yaml").write_text(
+                f"domain: {args.domain}\nnodes: []\nlinks: []\npairs: []\n"
+            )
+        file.write_text(
+            f"""version = 1
+
+[controller]
+name = {json.dumps(name)}
+domain_file = "domain.yaml"
+state_dir = "state"
+
+[tls]
+certificate = "tls/cert.pem"
+key = "tls/key.pem"
+authority = "tls/ca.pem"
+
+[listen]
+nodes = {json.dumps(args.listen)}
+"""
+        )
+    load_controller(file)
+    print(f"{file}\nnext: lay down nodes and links in {args.folder / 'domain.yaml'}")
+    print(f"then: openqci control run --config {file}")
+    return 0
+
+
+def run_controller(args: argparse.Namespace) -> int:
+    """Run the controller that the configuration describes."""
+    import uvloop
+
+    from openqci.services.controller_app import load_controller
+
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    return uvloop.run(_serve(load_controller(args.config)))
+
+
+async def _serve(loaded: "LoadedController") -> int:
+    from openqci.services.controller_app import ControllerApp
+
+    app = ControllerApp(loaded)
+    reloads: set[asyncio.Task[None]] = set()
+    try:
+        await app.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, app.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
+        print(READY_LINE, flush=True)
+        await app.run()
+    finally:
+        await app.close()
+    return 0
+
+
+def show_status(args: argparse.Namespace) -> int:
+    """Print what a running controller knows."""
+    from openqci.services.controller_app import STATUS_PATH
+
+    status = _client(args).get(STATUS_PATH)
+    print(json.dumps(status, indent=2) if args.json else "\n".join(status_lines(status)))
+    return 0
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """Return a controller's status as a page of text."""
+    lines = [f"{status['name']}  domain {status['domain']}  version {status['version']}"]
+    lines += [f"ALARM  {alarm['code']} {alarm['subject']}: {alarm['reason']}" for alarm in status["alarms"]]
+    lines += [
+        f"node   {node['kme_id']:24} version {node['version']}, heard {node['heard_s_ago']} s ago"
+        for node in status["nodes"]
+    ]
+    lines += [
+        f"link   {link['link_id']:24} {link['rate_bps']:>12,.0f} bit/s{'' if link['usable'] else '  closed'}"
+        for link in status["links"]
+    ]
+    return lines
+
+
+def change_link(args: argparse.Namespace) -> int:
+    """Close or open a link."""
+    reason = getattr(args, "reason", "")
+    path = f"/domain/v1/links/{args.link}/{args.control_command}"
+    document = json.loads(_client(args).request("POST", path, reason.encode()))
+    print(f"link {document['link_id']}: {document['closed'] or 'open'}")
+    return 0
+
+
+def _client(args: argparse.Namespace) -> "NamedClient":
+    from dataclasses import replace
+
+    from openqci.services.controller_app import load_controller
+    from openqci.services.kme_config import host_and_port
+    from openqci.services.operator_client import NamedClient
+
+    loaded = load_controller(args.config)
+    own = replace(loaded.tls_files(), certificate=args.certificate, key=args.key)
+    host, port = host_and_port(loaded.config.listen.nodes)
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return NamedClient(own.client_context(), loaded.config.controller.name, host, port)
 
 
 def sign_configuration(args: argparse.Namespace) -> int:

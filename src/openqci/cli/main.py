@@ -20,7 +20,7 @@ COMMANDS = {
     "sae": "enrol secure application entities (SAEs)",
     "kme": "set up, run and look after a key management entity",
     "audit": "verify and read the audit log of a node",
-    "control": "sign and read the configuration of a domain",
+    "control": "run the controller of a domain",
     "pki": "a small certificate authority for tests",
     "scenario": "check and list scenarios",
     "link": "rates, detections and published experiments of QKD links",

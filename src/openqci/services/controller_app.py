@@ -52,7 +52,7 @@ MAY_CLOSE = frozenset({Role.OPERATOR, Role.SECURITY_OFFICER})
 
 
 class ControllerSection(Section, frozen=True, kw_only=True):
-    """``[controller]``: its name in certificates, the domain file that its operator writes, and its folder."""
+    """``[controller]``: its name in certificates, the file that its operator writes, and its folder."""
 
     name: str
     domain_file: PathText

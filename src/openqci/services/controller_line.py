@@ -27,7 +27,7 @@ ANSWER_S_MAX = 10.0
 
 
 class ControllerLine:
-    """Reports once a second, until cancelled. ``trouble`` hears why the controller is out of reach, or None."""
+    """Reports once a second, until cancelled. ``trouble`` hears why that does not work, or None."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,9 +25,11 @@ from openqci.delivery.skip import SkipRules
 from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.audit import AuditEvent, AuditLog
+from openqci.services.controller_line import ControllerLine
 from openqci.services.domain import BY_CONFIGURATION, DomainDesk, describe
 from openqci.services.etsi004_server import Etsi004Server, StreamService
 from openqci.services.https import HttpsListener
+from openqci.services.kem_keys import kem_key
 from openqci.services.keyring import Keyring
 from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
@@ -107,6 +109,7 @@ class KmeApp:
         await self._count_on()
         await self._renew_kek()
         await self.store.run(lambda tx: enter_applications(tx, loaded))
+        self._kem_key = await self.store.run(lambda tx: kem_key(tx, loaded.kme_id))
         self.domain = DomainDesk(loaded, self.store)
         await self.domain.open()
         sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
@@ -280,7 +283,8 @@ class KmeApp:
         """Run until ``stop`` is set."""
         stopping: asyncio.Task[Any] = asyncio.create_task(self.stop.wait())
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(work()) for work in (self.node.run, self._keep_anchor, self._keep_keyring)
+            asyncio.create_task(work())
+            for work in (self.node.run, self._keep_anchor, self._keep_keyring, *self._controller_work())
         ]
         try:
             await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -291,6 +295,23 @@ class KmeApp:
             for task in (*tasks, stopping):
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    def _controller_work(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return the line to the controller, if the configuration names one."""
+        section = self.loaded.config.domain
+        if section is None or section.controller is None:
+            return []
+        public = self._kem_key.public
+        line = ControllerLine(
+            self.loaded.kme_id,
+            section.controller,
+            self._peer_files.client_context,
+            self.domain,
+            self.node.status,
+            lambda: (public.key_id.hex(), public.key),
+            lambda reason: self._trouble("controller", self.loaded.kme_id, reason),
+        )
+        return [line.run]
 
     async def _count_on(self) -> None:
         """Let the store and the folder's anchor go one further: first the store, then the anchor."""

@@ -263,11 +263,12 @@ class DomainSection(Section, frozen=True, kw_only=True):
     """``[domain]``: the controller whose signed configuration this node goes by.
 
     ``signer`` is its certificate (PEM). ``configuration`` is a signed document in a file, read at the start
-    and on SIGHUP.
+    and on SIGHUP; ``controller`` is where the node reports and asks for later ones.
     """
 
     signer: PathText
     configuration: PathText | None = None
+    controller: Url | None = None
 
 
 class DemandSection(Section, frozen=True, kw_only=True):

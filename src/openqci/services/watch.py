@@ -32,6 +32,7 @@ SEVERITY = {
     "audit": "major",
     "certificates": "major",
     "domain configuration": "major",
+    "controller": "minor",
     "peer": "major",
     "source": "major",
     "stock": "major",
