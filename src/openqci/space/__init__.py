@@ -1,4 +1,18 @@
-"""The way of a photon from a satellite's telescope down to a receiver on the ground, as pure functions.
+"""Where satellites are, when stations see them, and the way of a photon down, as pure functions over arrays.
+
+From elements or a design to passes:
+
+=================  ==========================================================================================
+module             answers
+=================  ==========================================================================================
+``elements``       what published elements (TLE, OMM) say, and how old they are
+``orbits``         where satellites are: SGP4, and orbits as designed (sun-synchronous, Walker, geostationary)
+``frames``         what stations see of them: elevation, azimuth, range, range rate
+``sun_moon``       Sun, twilight, Moon, and the shadow of the Earth
+``tracks``         the same positions, a hundred times cheaper
+``pass_finding``   rise, culmination and set of all passes
+``pass_samples``   a pass in steps of time, with Sun, Moon and sunlight on the satellite
+=================  ==========================================================================================
 
 A downlink is a product of a few transmittances, each a function over arrays of elevation or range:
 
@@ -22,9 +36,10 @@ module             answers
 >>> loss_db(through).round(1).tolist()
 [29.7, 26.9, 23.7, 21.9, 23.7, 26.9, 29.7]
 
-What such a pass yields in key is :mod:`openqci.links.passes`. Not here: orbits from elements and real time,
-weather, contact plans, and anything of detectors. Every quantity outside the range in which its model holds
-raises :class:`~openqci.core.errors.OutsideModel`. Read ``geometry`` first.
+Times are ``utc_s``, seconds since 1970 (``time_scales``). What a pass yields in key is
+:mod:`openqci.links.passes`. Not here: weather, contact plans, and anything of detectors. Every quantity
+outside the range in which its model holds raises :class:`~openqci.core.errors.OutsideModel`. Read
+``geometry`` first, then ``orbits``.
 """
 
 from openqci.space.atmosphere import airmass, clear_sky_transmittance, hazy_sky_transmittance
@@ -37,6 +52,7 @@ from openqci.space.diffraction import (
     collected_fraction,
     loss_db,
 )
+from openqci.space.elements import MeanElements, age_warning, read_elements
 from openqci.space.fading import (
     STEADY,
     Fading,
@@ -44,9 +60,30 @@ from openqci.space.fading import (
     log_normal_fading,
     pointing_fading,
 )
+from openqci.space.frames import Stations, Topocentric, earth_fixed, topocentric
 from openqci.space.geometry import StationPass, circular_pass, pass_duration_s, slant_range_km
+from openqci.space.orbits import (
+    ElementOrbit,
+    ModelOrbit,
+    Orbit,
+    circular,
+    geostationary,
+    sun_synchronous,
+    walker,
+)
+from openqci.space.pass_finding import Passes, find_passes, joined
+from openqci.space.pass_samples import Almanac, PassSamples, sample_passes
 from openqci.space.pointing import jitter_exponent
 from openqci.space.sky import CreditRule, radiance_of_magnitude, single_mode_sky_photons_hz, sky_photons_hz
+from openqci.space.sun_moon import (
+    is_sunlit,
+    moon_elevation_deg,
+    moon_illuminated_fraction,
+    sun_elevation_deg,
+    twilight,
+)
+from openqci.space.time_scales import utc_seconds, utc_text
+from openqci.space.tracks import Track, track_of
 from openqci.space.turbulence import (
     TurbulenceProfile,
     fried_parameter_m,
@@ -57,32 +94,61 @@ from openqci.space.turbulence import (
 
 __all__ = [
     "STEADY",
+    "Almanac",
     "Beam",
     "CreditRule",
+    "ElementOrbit",
     "Fading",
     "GaussianBeam",
+    "MeanElements",
+    "ModelOrbit",
+    "Orbit",
+    "PassSamples",
+    "Passes",
     "StationPass",
+    "Stations",
     "Telescope",
+    "Topocentric",
+    "Track",
     "TruncatedBeam",
     "TurbulenceProfile",
     "UniformDisc",
+    "age_warning",
     "airmass",
+    "circular",
     "circular_pass",
     "clear_sky_transmittance",
     "collected_fraction",
+    "earth_fixed",
+    "find_passes",
     "fried_parameter_m",
     "gamma_gamma_fading",
+    "geostationary",
     "hazy_sky_transmittance",
     "hufnagel_valley",
+    "is_sunlit",
     "jitter_exponent",
+    "joined",
     "log_normal_fading",
     "loss_db",
+    "moon_elevation_deg",
+    "moon_illuminated_fraction",
     "pass_duration_s",
     "pointing_fading",
     "radiance_of_magnitude",
+    "read_elements",
     "rytov_variance",
+    "sample_passes",
     "single_mode_coupling",
     "single_mode_sky_photons_hz",
     "sky_photons_hz",
     "slant_range_km",
+    "sun_elevation_deg",
+    "sun_synchronous",
+    "topocentric",
+    "track_of",
+    "twilight",
+    "utc_seconds",
+    "utc_text",
+    "walker",
 ]
