@@ -6,6 +6,9 @@ and to nobody else (:mod:`~openqci.delivery.key_ids`), so no message passes betw
 asked for. :mod:`~openqci.delivery.etsi014` decides what a caller may have;
 :mod:`~openqci.delivery.directory` knows the applications.
 
+Keys that cross the border of a network come and go by :mod:`~openqci.delivery.etsi020`; those that bring
+their own UUID are in :mod:`~openqci.delivery.named_keys`.
+
 Promises: each key goes to one master and one slave, once each, with identical bytes; a request is met whole
 or consumes nothing; no answer, error or record holds key material beyond the keys asked for. It is no server:
 sockets, TLS and waiting are in ``openqci.services.kme`` and ``openqci.services.kme_server``.

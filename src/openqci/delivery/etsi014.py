@@ -17,6 +17,7 @@ from openqci.core.errors import KeyUnavailable, RequestRefused
 from openqci.core.identifiers import KeyId, KmeId, SaeId
 from openqci.core.keys import DeliveredKey, SecretBytes
 from openqci.core.provenance import Provenance
+from openqci.delivery import named_keys
 from openqci.delivery.directory import PeerIdentity, SaeDirectory, SaeRecord
 from openqci.delivery.etsi014_model import (
     KEYS_NOT_FOUND,
@@ -34,6 +35,7 @@ from openqci.delivery.etsi014_model import (
     Status,
 )
 from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_id, encode_key_id
+from openqci.delivery.named_keys import NamedKey
 from openqci.delivery.pair_stock import (
     KeyBatch,
     RestRule,
@@ -100,7 +102,8 @@ def status(
     """*Get status* (5.1): directional, the caller is the master."""
     master = enrolled_caller(directory, view.kme, peer)
     slave = slave_of(directory, master, slave_sae)
-    stored = stock_keys(view, master.sae_id, slave.sae_id, profile.key_size_bits // 8)
+    pair = view, master.sae_id, slave.sae_id, profile.key_size_bits // 8
+    stored = stock_keys(*pair) + named_keys.stock_keys(*pair)
     return Status(
         source_KME_ID=view.kme,
         target_KME_ID=slave.kme_id,
@@ -139,13 +142,8 @@ def get_key(
         slave_of(directory, master, additional)
     taken = _take(view, master.sae_id, slave.sae_id, request, profile, now_s, rests)
     return Delivery(
-        keys=tuple(
-            DeliveredKey(
-                encode_key_id(one.batch.id_seed, one.batch.batch_tag, one.offset_bytes, len(one.key)), one.key
-            )
-            for one in taken
-        ),
-        provenances=tuple(one.batch.provenance for one in taken),
+        keys=tuple(delivered for delivered, _ in taken),
+        provenances=tuple(provenance for _, provenance in taken),
         with_provenance=request.with_provenance,
     )
 
@@ -164,21 +162,22 @@ def get_key_with_key_ids(
     fixed message if any is unknown here, was delivered before, or is another master's.
     """
     slave = enrolled_caller(directory, view.kme, peer)
-    found: list[_NamedKey] = []
+    found: list[_PlacedKey | NamedKey] = []
     missing = False
     batches_of = cache(partial(_batches_of, view))
     for key_id in request.key_ids:
-        copies = _named_key(key_id, batches_of(batch_tag_of(key_id)))
+        copies: Sequence[_PlacedKey | NamedKey] = _placed_keys(key_id, batches_of(batch_tag_of(key_id)))
+        copies = copies or named_keys.copies(view, key_id)
         if copies and not any(one.is_for(slave.sae_id) for one in copies):
             raise unauthorised()
-        own = [one for one in copies if one.is_copy_of(slave.sae_id) and one.batch.master_sae == master_sae]
+        own = [one for one in copies if one.is_copy_of(slave.sae_id, master_sae)]
         found += own
         missing = missing or not own
     if missing:
         raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND)
     return Delivery(
-        keys=_take_named(view, found, profile),
-        provenances=tuple(one.batch.provenance for one in found),
+        keys=_take_found(view, found, profile),
+        provenances=tuple(one.provenance for one in found),
         with_provenance=request.with_provenance,
     )
 
@@ -191,15 +190,21 @@ def _take(
     profile: Profile,
     now_s: float,
     rests: RestRule | None,
-) -> list[TakenKey]:
+) -> list[tuple[DeliveredKey, Provenance]]:
     """Take keys that are as demanded, and if it can be as wished."""
+    wanted = view, master, slave, request.number, request.size_bits // 8, request.additional
 
-    def take(*demands: KeyDemands) -> list[TakenKey]:
-        def will_do(batch: KeyBatch) -> bool:
-            return all(each.met_by(batch.provenance, batch.created_s, now_s) for each in demands)
+    def take(*demands: KeyDemands) -> list[tuple[DeliveredKey, Provenance]]:
+        def will_do(key: KeyBatch | NamedKey) -> bool:
+            return all(each.met_by(key.provenance, key.created_s, now_s) for each in demands)
 
-        number, key_bytes = request.number, request.size_bits // 8
-        return take_keys(view, master, slave, number, key_bytes, request.additional, will_do, rests)
+        try:
+            return [(_delivered(one), one.batch.provenance) for one in take_keys(*wanted, will_do, rests)]
+        except KeyUnavailable:
+            if not named_keys.stock_keys(view, *wanted[1:3], wanted[4], request.additional):
+                raise
+        named = named_keys.take_keys(*wanted, will_do)
+        return [(DeliveredKey(one.named.key_id, one.key), one.named.provenance) for one in named]
 
     if request.wishes != NO_DEMANDS:
         try:
@@ -210,7 +215,8 @@ def _take(
     try:
         return take(request.demands)
     except KeyUnavailable as shortage:
-        in_stock = stock_keys(view, master, slave, request.size_bits // 8, request.additional)
+        pair = view, master, slave, request.size_bits // 8, request.additional
+        in_stock = stock_keys(*pair) + named_keys.stock_keys(*pair)
         if request.demands == NO_DEMANDS or in_stock < request.number:
             raise
         # There is key, but none like that: fixed message 2 (6.2), with what there is.
@@ -271,21 +277,26 @@ def insufficient_key(
 
 
 @dataclass(frozen=True)
-class _NamedKey:
+class _PlacedKey:
     """A genuine key ID with the batch and the place that it names."""
 
     key_id: KeyId
     batch: KeyBatch
     place: KeyPlace
 
+    @property
+    def provenance(self) -> Provenance:
+        return self.batch.provenance
+
     def is_for(self, sae_id: SaeId) -> bool:
         """Tell whether an SAE was named as a slave when the key was asked for."""
         batch = self.batch
         return batch.role == "slave" and sae_id in (batch.slave_sae, *batch.additional_slaves)
 
-    def is_copy_of(self, sae_id: SaeId) -> bool:
-        """Tell whether this copy is that SAE's own."""
-        return self.batch.role == "slave" and self.batch.slave_sae == sae_id
+    def is_copy_of(self, sae_id: SaeId, master_sae: SaeId) -> bool:
+        """Tell whether this copy is that SAE's own, of a key that it shares with this master."""
+        batch = self.batch
+        return batch.role == "slave" and (batch.slave_sae, batch.master_sae) == (sae_id, master_sae)
 
 
 def _batches_of(view: KmeView, batch_tag: int) -> list[KeyBatch]:
@@ -294,31 +305,46 @@ def _batches_of(view: KmeView, batch_tag: int) -> list[KeyBatch]:
     return slave_copies(view, batch_tag) + ([own] if own is not None else [])
 
 
-def _named_key(key_id: KeyId, batches: Sequence[KeyBatch]) -> list[_NamedKey]:
+def _delivered(taken: TakenKey) -> DeliveredKey:
+    batch = taken.batch
+    key_id = encode_key_id(batch.id_seed, batch.batch_tag, taken.offset_bytes, len(taken.key))
+    return DeliveredKey(key_id, taken.key)
+
+
+def _placed_keys(key_id: KeyId, batches: Sequence[KeyBatch]) -> list[_PlacedKey]:
     """Return the places that a genuine key ID names in batches of its tag."""
     places = [(batch, decode_key_id(batch.id_seed, key_id)) for batch in batches]
-    return [_NamedKey(key_id, batch, place) for batch, place in places if place is not None]
+    return [_PlacedKey(key_id, batch, place) for batch, place in places if place is not None]
 
 
-def _take_named(view: KmeView, named: Sequence[_NamedKey], profile: Profile) -> tuple[DeliveredKey, ...]:
+def _take_found(
+    view: KmeView, found: Sequence[_PlacedKey | NamedKey], profile: Profile
+) -> tuple[DeliveredKey, ...]:
     """Take the keys; neighbours are taken together, since every cut seals the rest of a segment anew."""
     keys: dict[KeyId, SecretBytes] = {}
+    placed = sorted(
+        (one for one in found if isinstance(one, _PlacedKey)),
+        key=lambda one: (one.batch.batch_tag, one.place),
+    )
     try:
-        for run in _runs(sorted(named, key=lambda one: (one.batch.batch_tag, one.place))):
+        for run in _runs(placed):
             lengths_bytes = [one.place.length_bytes for one in run]
             with take_range(view, run[0].batch, run[0].place.offset_bytes, sum(lengths_bytes)) as together:
                 keys.update(zip((one.key_id for one in run), cut(together, lengths_bytes), strict=True))
+        for one in found:
+            if isinstance(one, NamedKey):
+                keys[one.key_id] = named_keys.take(view, one)
     except KeyUnavailable:
         for key in keys.values():
             key.wipe()
         raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND) from None
-    return tuple(DeliveredKey(one.key_id, keys[one.key_id]) for one in named)
+    return tuple(DeliveredKey(one.key_id, keys[one.key_id]) for one in found)
 
 
-def _runs(named: Iterable[_NamedKey]) -> list[list[_NamedKey]]:
+def _runs(placed: Iterable[_PlacedKey]) -> list[list[_PlacedKey]]:
     """Group keys, sorted by place, that lie one right after the other in the same batch."""
-    runs: list[list[_NamedKey]] = []
-    for one in named:
+    runs: list[list[_PlacedKey]] = []
+    for one in placed:
         last = runs[-1][-1] if runs else None
         if (
             last is not None

@@ -6,7 +6,6 @@ document); members it does not know are ignored, unless the :class:`Profile` is 
 RequestRefused with status 400.
 """
 
-import json
 import re
 from collections.abc import Collection, Iterable
 from typing import Any, Literal, NoReturn
@@ -17,6 +16,7 @@ import msgspec
 from openqci.core.errors import RequestRefused
 from openqci.core.identifiers import KeyId, SaeId
 from openqci.core.provenance import Provenance
+from openqci.delivery import strict_json
 from openqci.delivery.key_ids import parse_key_id
 
 KEY_SIZE_BITS = 256
@@ -241,27 +241,10 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique_members, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError):
-        # The parser's own message may quote the body, which a log should not hold.
-        raise RequestRefused(400, "the body is not a JSON document") from None
-    if not isinstance(document, dict):
+    members = strict_json.document(body)
+    if not isinstance(members, dict):
         _refuse("the body shall be a JSON object")
-    return document
-
-
-def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        _refuse("a member occurs twice in a JSON object")
     return members
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    _refuse("NaN and Infinity are not JSON")
 
 
 def _query_fields(query: str, once: tuple[str, ...]) -> dict[str, str]:
