@@ -132,6 +132,16 @@ def test_status_counts_every_hop(metro: RunningNetwork, pair: dict[str, Path]) -
     assert "least stock" in run("status", "--data-dir", metro.data_dir).stdout
 
 
+def test_a_route_of_the_running_network_tells_stocks(metro: RunningNetwork, pair: dict[str, Path]) -> None:
+    start, end = sites_of(pair)
+    command = ["route", "--data-dir", metro.data_dir, "--from", start, "--to", end, "--json"]
+    report = json.loads(run(*command).stdout)
+    (path,) = report["paths"]
+    assert report["figures"] == "running" and (path["sites"][0], path["sites"][-1]) == (start, end)
+    assert all(hop["stock_bytes"] >= 0 and hop["rate_bps"] > 0 and hop["epsilon"] > 0 for hop in path["hops"])
+    assert path["stock_bytes"] == min(hop["stock_bytes"] for hop in path["hops"])
+
+
 def test_a_second_start_on_the_same_directory_is_refused_in_one_line(metro: RunningNetwork) -> None:
     done = run("up", "--scenario", "metro", "--data-dir", metro.data_dir, "--port-base", 29000, expect=2)
     assert done.stderr.count("\n") == 1 and str(metro.data_dir) in done.stderr
@@ -168,6 +178,12 @@ def test_a_stop_and_a_start_keep_all_keys(tmp_path: Path) -> None:
         assert network.stop() == 0
         resting = json.loads(run("status", "--data-dir", network.data_dir, "--json").stdout)
         assert resting["running"] is False and resting["totals"]["stock_bits"] > 0
+        ends = ["--from", sites[0], "--to", sites[1]]
+        route = json.loads(run("route", "--data-dir", network.data_dir, *ends, "--json").stdout)
+        stocks = {hop["link_id"]: hop["stock_by_initiator"] for hop in resting["hops"]}
+        assert route["figures"] == "at rest"
+        for hop in route["paths"][0]["hops"]:
+            assert 8 * hop["stock_bytes"] == stocks[hop["link_id"]][hop["sender"]]
 
 
 def test_until_ready_stops_by_itself(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from openqci.core.errors import ConfigurationError, OpenQCIError, OutsideModel
 COMMANDS = {
     "up": "run a whole network on this machine, live",
     "status": "show every hop, domain and total of a network",
+    "route": "show the routes between two sites, and why not others",
     "key": "fetch one key at both ends through ETSI GS QKD 014",
     "sae": "enrol secure application entities (SAEs)",
     "kme": "set up, run and look after a key management entity",

@@ -3,22 +3,30 @@
 Pure decisions on figures that are handed in; the controller's shell acts on them. Every object is one
 network's: nodes, hops and figures come with it, so that each domain has its own.
 :mod:`openqci.control.routing` finds routes on the live network, :mod:`openqci.control.policy` says what they
-must keep to, :mod:`openqci.control.demand` turns stocks and waiting applications into work.
+must keep to, :mod:`openqci.control.cost` what a hop costs, :mod:`openqci.control.explanation` why a route is
+taken and others are not, :mod:`openqci.control.demand` turns stocks and waiting applications into work.
 """
 
+from openqci.control.cost import CostRule, HopReading
 from openqci.control.demand import HopStock, PairDemand, affordable_bytes, batch_bytes, hop_to_work_on
+from openqci.control.explanation import RouteAdvisor, RouteAnswer, RouteQuestion
 from openqci.control.policy import ANY_ROUTE, LinkFacts, NodeFacts, RoutePolicy
 from openqci.control.routing import Prices, Route, Router, RouteTree
 
 __all__ = [
     "ANY_ROUTE",
+    "CostRule",
+    "HopReading",
     "HopStock",
     "LinkFacts",
     "NodeFacts",
     "PairDemand",
     "Prices",
     "Route",
+    "RouteAdvisor",
+    "RouteAnswer",
     "RoutePolicy",
+    "RouteQuestion",
     "RouteTree",
     "Router",
     "affordable_bytes",

@@ -20,8 +20,10 @@ measurements.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import inf
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -47,11 +49,13 @@ PATHS_MAX = 16
 BOUND_STEPS = 12
 """Halvings in the search for the price of length under which routes keep a policy's bounds."""
 
+NO_BOUNDS: dict[str, None] = {"hops_max": None, "epsilon_max": None}
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Route:
     """A way through the network: n + 1 nodes and the n links between them."""
 
@@ -113,6 +117,7 @@ class Router:
         into = np.arange(count) * 2
         tails = np.concatenate([into, [2 * self._index[sender] + 1 for sender, _, _ in each_way]])
         heads = np.concatenate([into + 1, [2 * self._index[receiver] for _, receiver, _ in each_way]])
+        self._hop_of = {edge: hop for hop, edge in enumerate(self.edges)}
         self._arcs = _Arcs.of(tails.astype(np.int32), heads.astype(np.int32), 2 * count)
         self._parts = self._arcs.parts()
 
@@ -170,6 +175,28 @@ class Router:
         if not policy.bounded:
             return self._routes(search.ways(k))
         return self._bounded_routes(search, k, prices, policy)
+
+    def in_order(
+        self, source: SiteId, target: SiteId, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE
+    ) -> Iterator[Route]:
+        """Yield all routes without circles, the cheapest first; bounds of the policy are not looked at.
+
+        To say what else there is, one after the other: each costs a search from every node of the one before
+        (J. Y. Yen, Management Science 17, 712 (1971)).
+        """
+        prices = cost if isinstance(cost, Prices) else self.price(cost)
+        first = self.route(source, target, prices, msgspec.structs.replace(policy, **NO_BOUNDS))
+        costs = self._open(prices, policy)
+        seen: list[Route] = []
+        waiting = [] if first is None else [(self._cost(first, costs), len(first.links), first)]
+        known = {route for *_, route in waiting}
+        while waiting:
+            seen.append(route := heappop(waiting)[-1])
+            yield route
+            for branch in self._branches(route, seen, costs):
+                if branch not in known:
+                    known.add(branch)
+                    heappush(waiting, (self._cost(branch, costs), len(branch.links), branch))
 
     def tree(self, source: SiteId, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE) -> "RouteTree":
         """Return the cheapest routes from one node to all others; bounds of the policy are not looked at.
@@ -239,6 +266,27 @@ class Router:
             else:
                 low = middle
         return best
+
+    def _branches(self, route: Route, seen: Sequence[Route], costs: Floats) -> Iterator[Route]:
+        """Yield the cheapest routes that leave this one at each of its nodes, by ways not seen yet."""
+        end = 2 * self._index[route.sites[-1]]
+        count = len(self._sites)
+        costs = costs.copy()
+        for place, site in enumerate(route.sites[:-1]):
+            root, links = route.sites[: place + 1], route.links[:place]
+            here = costs.copy()
+            for other in seen:
+                if (other.sites[: place + 1], other.links[:place]) == (root, links):
+                    here[count + self._hop_of[other.links[place], site]] = inf
+            ways = _Search(self._arcs, here, 2 * self._index[site] + 1, end, True).ways(1)
+            for rest in self._routes(ways):
+                yield Route(root[:-1] + rest.sites, links + rest.links)
+            # From here on no branch may come back to this node.
+            costs[self._index[site]] = inf
+
+    def _cost(self, route: Route, costs: Floats) -> float:
+        hops = [self._hop_of[edge] for edge in zip(route.links, route.sites, strict=False)]
+        return float(costs[len(self._sites) :][hops].sum())
 
     def _length(self, prices: Prices, policy: RoutePolicy) -> Floats:
         """Return the length of each forward arc: its part of the bound that the policy sets, or of both."""

@@ -80,6 +80,8 @@ def _trusted_node(link: Link, a: Site, b: Site, number: int, count: int) -> Site
         lon=lon,
         source="span rule",
         generated=True,
+        operator=side.operator,
+        trust=side.trust,
     )
 
 

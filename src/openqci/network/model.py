@@ -29,6 +29,8 @@ class Site(msgspec.Struct, frozen=True):
     lon: float
     source: str
     generated: bool = False
+    operator: str = ""
+    trust: int = 1
 
 
 class Hop(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import msgspec
 from openqci.control import HopStock, hop_to_work_on
 from openqci.core.identifiers import LinkId, SiteId
 from openqci.links import LinkForecast
-from openqci.network import Hop, Network
+from openqci.network import Device, Hop, Network
 from openqci.twin.block import BlockOutcome
 
 RATE_WINDOW_S = 30.0
@@ -90,6 +90,7 @@ class HopLine:
     standing_still: str = ""
     filling: bool = False
     recent: RecentBits = field(default_factory=RecentBits)
+    epsilon_expected: float = 0.0
 
     @property
     def stock_bits(self) -> int:
@@ -98,6 +99,18 @@ class HopLine:
     @property
     def can_make_key(self) -> bool:
         return self.forecast.secret_key_rate_bps > 0
+
+    @property
+    def trouble(self) -> str:
+        """Why no relay may use the hop now, empty if it may."""
+        if not self.can_make_key:
+            return "its devices yield no key at this loss"
+        return self.standing_still
+
+    @property
+    def epsilon(self) -> float:
+        """Return the security parameter of a block: of the worst so far, or what the device is set to."""
+        return self.figures.epsilon or self.epsilon_expected
 
     def distilled_bps(self, now_s: float) -> float:
         """Return the mean secret rate over the last :data:`RATE_WINDOW_S`."""
@@ -121,6 +134,7 @@ class HopBook:
                 forecasts[link_id],
                 figures.get(link_id) or HopFigures(),
                 {site: stock_bytes.get((link_id, site), 0) for site in (hop.a, hop.b)},
+                epsilon_expected=epsilon_of(network.devices[hop.device]),
             )
             for link_id, hop in network.hops.items()
         }
@@ -202,7 +216,7 @@ class HopBook:
     def state(self, link_id: LinkId) -> HopState:
         """Return what the hop does now."""
         line = self.lines[link_id]
-        if not line.can_make_key or line.standing_still:
+        if line.trouble:
             return HopState.DOWN
         if line.distilling_since_s is not None:
             return HopState.DISTILLING
@@ -210,6 +224,11 @@ class HopBook:
             return HopState.EMPTY
         low_bytes = self.network.stock.low_bits // 8
         return HopState.WAITING if min(line.stock_bytes.values()) < low_bytes else HopState.RESTING
+
+
+def epsilon_of(device: Device) -> float:
+    """Return the security parameter of a block as the device is set to it, authentication aside."""
+    return device.epsilon_sec + device.epsilon_cor
 
 
 def block_summary(outcome: BlockOutcome) -> dict[str, float | int | str]:

@@ -87,9 +87,7 @@ class NetworkFigures:
         figures = hop_status(line, state, self._clock.now_s())
         figures |= {
             "device": line.hop.device,
-            "stock_by_initiator": {site: 8 * stock for site, stock in line.stock_bytes.items()},
             "leak_bits_total": line.figures.leak_bits_total,
-            "epsilon_per_block": line.figures.epsilon,
             "proof": line.figures.proof_id,
             "last_block": line.figures.last_block,
             "block_duration_s": line.forecast.block_duration_s,
@@ -172,7 +170,10 @@ def hop_status(line: HopLine, state: HopState, now_s: float) -> dict[str, Any]:
         "qber": figures.qber,
         "secret_bits_total": figures.secret_bits_total,
         "stock_bits": line.stock_bits,
+        "stock_by_initiator": {site: 8 * stock for site, stock in line.stock_bytes.items()},
+        "epsilon_per_block": line.epsilon,
         "state": state.name.lower(),
+        "trouble": line.trouble,
         "possible_bps": line.forecast.secret_key_rate_bps,
         "distilled_bps": line.distilled_bps(now_s),
         "blocks": figures.blocks,
