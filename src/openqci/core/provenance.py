@@ -3,11 +3,37 @@
 import msgspec
 
 
+class KeyPath(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One way that a share of a key came by.
+
+    ``via`` are nodes that knew the share beside those of the route: those behind a link that was made by XOR.
+    ``bridged`` are the links that it crossed under ML-KEM and AES instead of a one-time pad.
+    """
+
+    route: tuple[str, ...]
+    links: tuple[str, ...]
+    form: str
+    epsilon: float
+    via: tuple[str, ...] = ()
+    bridged: tuple[str, ...] = ()
+
+    @property
+    def interior(self) -> frozenset[str]:
+        """The nodes beside the two ends that knew the share."""
+        return frozenset(self.route[1:-1] + self.via)
+
+
 class Provenance(msgspec.Struct, frozen=True):
     """Where an end-to-end key came from.
 
-    ``epsilon`` is the sum of the composable security parameters of the link keys spent on the route: the
-    union bound over the hops. ``form`` is the relay form of ITU-T Y.3803 that was used.
+    ``route``, ``links`` and ``hops`` are those of the first way, or of the only one. ``epsilon`` is the sum
+    of the composable security parameters of all link keys spent: the union bound over hops and ways.
+    ``form`` is the relay form of ITU-T Y.3803 that was used, of several ways the weakest.
+
+    A key of several ways has them in ``paths``, no node between the ends in two of them. Of these shares
+    ``threshold`` make the key, and fewer tell nothing of it. ``hybrid`` are the algorithms that the key
+    rests on beside quantum links, either being enough. ``computational`` says that some hop was crossed
+    without a one-time pad. ``domains`` are the domains crossed.
     """
 
     route: tuple[str, ...]
@@ -19,3 +45,24 @@ class Provenance(msgspec.Struct, frozen=True):
     form: str
     simulated: bool
     made_at_s: float
+    paths: tuple[KeyPath, ...] = ()
+    threshold: int = 1
+    hybrid: tuple[str, ...] = ()
+    computational: bool = False
+    domains: tuple[str, ...] = ()
+
+    @property
+    def ways(self) -> tuple[KeyPath, ...]:
+        """All ways, also if there was one only."""
+        return self.paths or (KeyPath(self.route, self.links, self.form, self.epsilon),)
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """Every site, link and domain that had to do with the key."""
+        names = [name for way in self.ways for name in (*way.route, *way.links, *way.via)]
+        return frozenset([*names, *self.domains])
+
+    @property
+    def hops_max(self) -> int:
+        """Number of hops of the longest way."""
+        return max(len(way.links) for way in self.ways)

@@ -13,9 +13,10 @@ from openqci.core.errors import PeerMisbehaved
 from openqci.core.identifiers import LinkId, SiteId
 from openqci.core.provenance import Provenance
 from openqci.crypto import ONE_TIME_MAC_KEY_BYTES
+from openqci.crypto.manipulation import MANIPULATION_KEY_BYTES
 
 ID_SEED_BYTES = 16
-CONFIRMATION_KEY_BYTES = ONE_TIME_MAC_KEY_BYTES
+CONFIRMATION_KEY_BYTES = MANIPULATION_KEY_BYTES
 CONTROL_BYTES = ID_SEED_BYTES + CONFIRMATION_KEY_BYTES
 """Link key that a relay carries beside the end-to-end key: the seed of its key IDs and the key that
 authenticates the destination's confirmation."""

@@ -30,6 +30,7 @@ from openqci.core.identifiers import LinkId, SiteId, StreamId, kme_of_site, link
 from openqci.core.keys import RelayedKey, SecretBytes, StoredRange, wiped
 from openqci.core.provenance import Provenance
 from openqci.crypto import equal, one_time_mac, one_time_pad
+from openqci.crypto.manipulation import manipulation_tag
 from openqci.keystore.ports import KmeView
 from openqci.relay.messages import (
     CARGO_BYTES_MAX,
@@ -301,10 +302,9 @@ def confirmation(order: RelayOrder, key: SecretBytes, confirmation_key: SecretBy
     Its MAC key came with the payload, so only nodes of the route could say it in the destination's place:
     the same nodes that are trusted with the key.
     """
-    text = msgspec.msgpack.encode(("openqci relay confirmation v1", order))
-    return msgspec.msgpack.encode(
-        RelayConfirmation(order.relay_id, covering_tag(confirmation_key, text, key))
-    )
+    text = msgspec.msgpack.encode(("openqci relay confirmation v2", order))
+    tag = manipulation_tag(confirmation_key.reveal(), text, key.reveal())
+    return msgspec.msgpack.encode(RelayConfirmation(order.relay_id, tag))
 
 
 def covering_tag(mac_key: SecretBytes, text: bytes, secret: SecretBytes) -> bytes:
