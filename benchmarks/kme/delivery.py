@@ -174,7 +174,9 @@ def fill(folder: Path, keys: int) -> None:
     ends = {kme: Store(folder, kme) for kme in (A, B)}
     roles = {A: [peers.LinkRole("ab", True)], B: [peers.LinkRole("ab", False)]}
     hellos = {
-        kme: peers.PeerHello(1, kme, end.own.store_id, end.own.generation, tuple(roles[kme]), time.time())
+        kme: peers.PeerHello(
+            peers.PROTOCOL_VERSION, kme, end.own.store_id, end.own.generation, tuple(roles[kme]), time.time()
+        )
         for kme, end in ends.items()
     }
 

@@ -1,9 +1,9 @@
 """Key IDs: both ends compute the same one, and nobody makes one that a KME takes for its own."""
 
-import hmac
 import uuid
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +12,12 @@ from openqci.core.identifiers import KeyId
 from openqci.delivery.key_ids import (
     BATCH_BYTES_MAX,
     KEY_BYTES_MAX,
+    KeyPlace,
     batch_tag_of,
     decode_key_id,
+    decode_key_ids,
     encode_key_id,
+    encode_key_ids,
     parse_key_id,
 )
 
@@ -74,24 +77,43 @@ def test_ids_of_neighbouring_keys_tell_nothing_of_their_order() -> None:
 def test_a_key_id_follows_the_written_format() -> None:
     """Built here once more from the module's text, with strings of bits."""
 
-    def cut(message: bytes, bits: int) -> str:
-        return f"{int.from_bytes(hmac.new(bytes(16), message, 'sha256').digest(), 'big'):0256b}"[:bits]
+    def cut(block: str, bits: int) -> str:
+        aes = Cipher(algorithms.AES(bytes(16)), modes.ECB()).encryptor()
+        return f"{int.from_bytes(aes.update(int(block, 2).to_bytes(16, 'big')), 'big'):0128b}"[:bits]
 
     tag, place = f"{0x0123456789:040b}", f"{4096:024b}{32:012b}"
-    check = cut(b"check" + bytes.fromhex("0123456789") + int(place, 2).to_bytes(5, "big"), 46)
-    mask = cut(b"mask" + int(check, 2).to_bytes(6, "big"), 36)
+    check = cut(f"{1:024b}{tag}{place:0>64}", 46)
+    mask = cut(f"{2:024b}{tag}{check:0>64}", 36)
     bits = tag + f"{int(place, 2) ^ int(mask, 2):036b}" + check
     expected = uuid.UUID(int=int(bits[:48] + "1000" + bits[48:60] + "10" + bits[60:], 2))
     assert encode_key_id(bytes(16), 0x0123456789, 4096, 32) == str(expected) == VECTOR
 
 
-VECTOR = "01234567-89bd-8fd2-8021-82aaa70adfba"
+VECTOR = "01234567-8999-8513-90c1-a134e4c37ad0"
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 32), (BATCH_BYTES_MAX, 32), (0, 0), (0, 4096)])
 def test_a_place_that_has_no_id_is_our_own_fault(offset: int, length: int) -> None:
     with pytest.raises(IntegrityError):
         encode_key_id(bytes(16), 1, offset, length)
+
+
+places = st.builds(KeyPlace, offsets, lengths)
+
+
+@given(seeds, seeds, tags, st.lists(places, max_size=20), st.data())
+def test_many_ids_are_made_and_read_as_one_by_one(
+    seed: bytes, other: bytes, tag: int, named: list[KeyPlace], data: st.DataObject
+) -> None:
+    key_ids = encode_key_ids(seed, tag, named)
+    assert key_ids == [encode_key_id(seed, tag, *place) for place in named]
+    mixed = data.draw(st.permutations([*key_ids, *encode_key_ids(other, tag, named)]))
+    assert decode_key_ids(seed, tag, mixed) == [decode_key_id(seed, key_id) for key_id in mixed]
+
+
+def test_an_id_is_not_read_with_another_batch() -> None:
+    with pytest.raises(IntegrityError):
+        decode_key_ids(bytes(16), 2, [encode_key_id(bytes(16), 1, 0, 32)])
 
 
 def test_upper_case_means_the_same_and_nothing_else_is_a_uuid() -> None:

@@ -116,8 +116,8 @@ def any_slave_may_fetch() -> Iterator[None]:
     from openqci.delivery import etsi014
 
     with (
-        patch.object(etsi014._NamedKey, "is_for", lambda self, sae: self.batch.role == "slave"),
-        patch.object(etsi014._NamedKey, "is_copy_of", lambda self, sae: self.batch.role == "slave"),
+        patch.object(etsi014._PlacedKey, "is_for", lambda self, sae: self.batch.role == "slave"),
+        patch.object(etsi014._PlacedKey, "is_copy_of", lambda self, sae, master: self.batch.role == "slave"),
     ):
         yield
 

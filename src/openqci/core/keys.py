@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+import msgspec
+
 from openqci.core.errors import invariant
 from openqci.core.identifiers import KeyId, StreamId
 from openqci.core.provenance import Provenance
@@ -115,8 +117,7 @@ class RelayedKey:
     provenance: Provenance
 
 
-@dataclass(frozen=True)
-class DeliveredKey:
+class DeliveredKey(msgspec.Struct, frozen=True):
     """A key on its way into an application's answer."""
 
     key_id: KeyId

@@ -11,7 +11,9 @@ One text answers every 401 (an unknown certificate, a foreign key), so that it t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from itertools import groupby
+
+import msgspec
 
 from openqci.core.errors import KeyUnavailable, RequestRefused
 from openqci.core.identifiers import KeyId, KmeId, SaeId
@@ -34,7 +36,7 @@ from openqci.delivery.etsi014_model import (
     Profile,
     Status,
 )
-from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_id, encode_key_id
+from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_ids, encode_key_ids
 from openqci.delivery.named_keys import NamedKey
 from openqci.delivery.pair_stock import (
     KeyBatch,
@@ -70,8 +72,9 @@ class Delivery:
         One provenance for all keys stands in ``key_container_extension``; if the keys came by several
         relays, each key carries its own in ``key_extension``.
         """
-        alike = all(provenance == self.provenances[0] for provenance in self.provenances)
-        own = self.with_provenance and not alike
+        told = self.with_provenance
+        alike = told and all(provenance == self.provenances[0] for provenance in self.provenances)
+        own = told and not alike
         return KeyContainer(
             keys=tuple(
                 Key(
@@ -81,9 +84,7 @@ class Delivery:
                 )
                 for delivered, provenance in zip(self.keys, self.provenances, strict=True)
             ),
-            key_container_extension=(
-                {PROVENANCE_EXTENSION: self.provenances[0]} if self.with_provenance and alike else None
-            ),
+            key_container_extension=({PROVENANCE_EXTENSION: self.provenances[0]} if alike else None),
         )
 
     def wipe(self) -> None:
@@ -162,18 +163,11 @@ def get_key_with_key_ids(
     fixed message if any is unknown here, was delivered before, or is another master's.
     """
     slave = enrolled_caller(directory, view.kme, peer)
-    found: list[_PlacedKey | NamedKey] = []
-    missing = False
-    batches_of = cache(partial(_batches_of, view))
-    for key_id in request.key_ids:
-        copies: Sequence[_PlacedKey | NamedKey] = _placed_keys(key_id, batches_of(batch_tag_of(key_id)))
-        copies = copies or named_keys.copies(view, key_id)
-        if copies and not any(one.is_for(slave.sae_id) for one in copies):
-            raise unauthorised()
-        own = [one for one in copies if one.is_copy_of(slave.sae_id, master_sae)]
-        found += own
-        missing = missing or not own
-    if missing:
+    copies = _copies(view, request.key_ids)
+    if any(each and not any(one.is_for(slave.sae_id) for one in each) for each in copies.values()):
+        raise unauthorised()
+    found = [one for each in copies.values() for one in each if one.is_copy_of(slave.sae_id, master_sae)]
+    if {one.key_id for one in found} != copies.keys():
         raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND)
     return Delivery(
         keys=_take_found(view, found, profile),
@@ -199,10 +193,13 @@ def _take(
             return all(each.met_by(key.provenance, key.created_s, now_s) for each in demands)
 
         try:
-            return [(_delivered(one), one.batch.provenance) for one in take_keys(*wanted, will_do, rests)]
+            taken = take_keys(*wanted, will_do, rests)
         except KeyUnavailable:
             if not named_keys.stock_keys(view, *wanted[1:3], wanted[4], request.additional):
                 raise
+        else:
+            ids = zip(_key_ids(taken), taken, strict=True)
+            return [(DeliveredKey(key_id, one.key), one.batch.provenance) for key_id, one in ids]
         named = named_keys.take_keys(*wanted, will_do)
         return [(DeliveredKey(one.named.key_id, one.key), one.named.provenance) for one in named]
 
@@ -225,6 +222,16 @@ def _take(
             MANDATORY_NOT_MET,
             ({"available_bits": 8 * shortage.available_bytes}, {"requested_bits": 8 * shortage.wanted_bytes}),
         ) from None
+
+
+def _key_ids(taken: Iterable[TakenKey]) -> list[KeyId]:
+    """Return the IDs of keys taken at their master, in their order."""
+    key_ids: list[KeyId] = []
+    for _, run in groupby(taken, key=lambda one: one.batch.batch_tag):
+        keys = list(run)
+        places = [KeyPlace(one.offset_bytes, len(one.key)) for one in keys]
+        key_ids += encode_key_ids(keys[0].batch.id_seed, keys[0].batch.batch_tag, places)
+    return key_ids
 
 
 def enrolled_caller(directory: SaeDirectory, kme: KmeId, peer: PeerIdentity | None) -> SaeRecord:
@@ -276,8 +283,7 @@ def insufficient_key(
     return RequestRefused(status, INSUFFICIENT, details, {"Retry-After": str(retry_after_s)})
 
 
-@dataclass(frozen=True)
-class _PlacedKey:
+class _PlacedKey(msgspec.Struct, frozen=True):
     """A genuine key ID with the batch and the place that it names."""
 
     key_id: KeyId
@@ -305,16 +311,18 @@ def _batches_of(view: KmeView, batch_tag: int) -> list[KeyBatch]:
     return slave_copies(view, batch_tag) + ([own] if own is not None else [])
 
 
-def _delivered(taken: TakenKey) -> DeliveredKey:
-    batch = taken.batch
-    key_id = encode_key_id(batch.id_seed, batch.batch_tag, taken.offset_bytes, len(taken.key))
-    return DeliveredKey(key_id, taken.key)
-
-
-def _placed_keys(key_id: KeyId, batches: Sequence[KeyBatch]) -> list[_PlacedKey]:
-    """Return the places that a genuine key ID names in batches of its tag."""
-    places = [(batch, decode_key_id(batch.id_seed, key_id)) for batch in batches]
-    return [_PlacedKey(key_id, batch, place) for batch, place in places if place is not None]
+def _copies(view: KmeView, key_ids: Iterable[KeyId]) -> dict[KeyId, list[_PlacedKey | NamedKey]]:
+    """Return for each ID, in their order, what this KME has of that key, for whomever."""
+    copies: dict[KeyId, list[_PlacedKey | NamedKey]] = {key_id: [] for key_id in key_ids}
+    by_tag: dict[int, list[KeyId]] = {}
+    for key_id in copies:
+        by_tag.setdefault(batch_tag_of(key_id), []).append(key_id)
+    for batch_tag, ids in by_tag.items():
+        for batch in _batches_of(view, batch_tag):
+            for key_id, place in zip(ids, decode_key_ids(batch.id_seed, batch_tag, ids), strict=True):
+                if place is not None:
+                    copies[key_id].append(_PlacedKey(key_id, batch, place))
+    return {key_id: placed or [*named_keys.copies(view, key_id)] for key_id, placed in copies.items()}
 
 
 def _take_found(

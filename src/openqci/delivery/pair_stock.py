@@ -71,8 +71,7 @@ class KeyBatch(msgspec.Struct, frozen=True):
     legs: tuple[KmeId, ...] = ()
 
 
-@dataclass(frozen=True)
-class TakenKey:
+class TakenKey(msgspec.Struct, frozen=True):
     """A key, or a run of keys, taken from a batch at its master: where it lay, and its bytes."""
 
     batch: KeyBatch

@@ -30,7 +30,9 @@ from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""What both ends must have alike: messages, and the way of naming keys (:mod:`openqci.delivery.key_ids`)."""
+
 PEER_KIND = "peer"
 EPOCH_HEX_DIGITS = 16
 LINKS_MAX = 64
