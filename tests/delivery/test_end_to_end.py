@@ -1,26 +1,31 @@
 """End-to-end keys, step by step: equal at both ends, of all their parts, or at neither."""
 
+import dataclasses
 from functools import partial
 from itertools import combinations
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from openqci.core.errors import KeyUnavailable, PeerMisbehaved
 from openqci.core.identifiers import LinkId, SiteId, link_stream
 from openqci.core.keys import SecretBytes
 from openqci.core.provenance import KeyPath
-from openqci.crypto.hybrid import KemAlgorithm, KemPrivateKey
+from openqci.crypto.hybrid import KemAlgorithm, KemPrivateKey, KemPublicKey
 from openqci.crypto.sharing import value_at
 from openqci.delivery.end_to_end import (
     BatchGivenUp,
     BatchReady,
     EndToEndOrder,
     HybridPolicy,
+    KemPart,
     KeyBegun,
     ShareDeclined,
     ShareKept,
+    begin,
     decode_order,
     encode_order,
     forget_overdue,
@@ -41,6 +46,7 @@ from openqci.keystore.ports import KmeView
 from openqci.relay import RelayArrival, RelayOrder, forward, terminate
 from openqci.relay.messages import decode_frame
 from openqci.relay.node import receive, send
+from openqci.relay.xor import Statements, VirtualRooms, XorOrder, encode, hold_first, hold_last, state
 from tests.delivery.make_end_to_end import (
     KEM,
     KEY_BYTES,
@@ -51,10 +57,12 @@ from tests.delivery.make_end_to_end import (
     begun,
     carried,
     confirmed,
+    kem_keys,
     landed,
     left_over,
     network,
     pair_streams,
+    path,
     wanted,
 )
 from tests.relay.make import Net
@@ -502,3 +510,89 @@ def test_provenance_of_one_way_and_of_several() -> None:
     mixed: EndToEndOrder = msgspec.structs.replace(GOOD, paths=(*GOOD.paths[:1], bridged))
     made = provenance_of(mixed)
     assert made.computational and made.form.startswith("computational")
+
+
+def test_a_share_over_a_virtual_link_and_one_over_a_bridged_hop() -> None:
+    """All three relay forms in one key, each said in its provenance."""
+    net = network()
+    joins = XorOrder("a" * 32, ("o", "a", "t"), ("o--a", "a--t"), 500, "o")
+    statements = net.at("a", partial(state, data=encode(Statements(joins))))
+    assert isinstance(statements, bytes)
+    for site, step in ((ORIGIN, hold_first), (TARGET, hold_last)):
+        net.at(site, partial(step, data=statements))
+    paths = (
+        KeyPath(("o", "t"), (joins.virtual_link,), "xor", 2e-9, via=("a",)),
+        KeyPath(("o", "b", "t"), ("o--b", "b--t"), "computational", 1e-9, bridged=("b--t",)),
+        path("ocdt"),
+    )
+    what = dataclasses.replace(wanted(WAYS, 3), paths=paths)
+    rooms, bridges = VirtualRooms(), Bridging()
+    key = net.at(ORIGIN, lambda view: begin(view, what, 1, None, 0.0, rooms, bridges))
+    words: list[tuple[RelayOrder, bytes]] = []
+    for relay, frame in key.relays:
+        wire: Any = frame
+        for site in relay.route[1:-1]:
+            wire = net.at(site, partial(forward, data=wire, rooms=rooms, bridges=bridges))
+        last = partial(terminate, data=wire, rooms=rooms, bridges=bridges)
+        arrived = net.at(TARGET, lambda v, s=last: share_arrived(v, s(v), kem_keys, 0.0))
+        assert isinstance(arrived, ShareKept)
+        words += arrived.words
+    ready = confirmed(net, *words[0])
+    assert isinstance(ready, BatchReady)
+    assert batch_bytes(net, 1, "master") == batch_bytes(net, 1, "slave") is not None
+    made = ready.batch.provenance
+    assert made.computational and made.paths == paths and made.form.startswith("computational")
+    assert made.touched >= {"a", "b", "c", "d"}
+
+
+class Bridging:
+    """Every node crosses hops by one and the same key."""
+
+    def public_key(self, name: str) -> KemPublicKey | None:
+        return KEM.public
+
+    def private_key(self, key_id: bytes) -> KemPrivateKey | None:
+        return kem_keys(key_id)
+
+
+def test_a_bridged_hop_is_allowed_by_one_policy_alone() -> None:
+    bridged = KeyPath(("o", "b", "t"), ("o--b", "b--t"), "computational", 1e-9, bridged=("b--t",))
+    for policy, kem in ((HybridPolicy.QUANTUM, None), (HybridPolicy.BOTH, KEM.public)):
+        what = dataclasses.replace(wanted(policy=policy), paths=(bridged,))
+        with pytest.raises(PeerMisbehaved, match="pads on every hop"):
+            begun(network(), what, kem=kem)
+    first = KeyPath(("o", "b", "t"), ("o--b", "b--t"), "computational", 1e-9, bridged=("o--b",))
+    with pytest.raises(PeerMisbehaved, match="first hop"):
+        begun(network(), dataclasses.replace(wanted(), paths=(first,)))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=8,
+)
+places = st.sampled_from(
+    [
+        *[(name,) for name in EndToEndOrder.__struct_fields__],
+        *[("kem", name) for name in KemPart.__struct_fields__],
+        *[("paths", 1, name) for name in ("route", "links", "form", "epsilon", "via", "bridged")],
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(place=places, value=values)
+def test_an_order_with_any_other_value_in_one_place(place: tuple[Any, ...], value: Any) -> None:
+    """Either no order, or one whose encoding is its own."""
+    order = msgspec.msgpack.decode(encode_order(GOOD))
+    inside = order
+    for name in place[:-1]:
+        inside = inside[name]
+    inside[place[-1]] = value
+    wire = msgspec.msgpack.encode(order)
+    try:
+        read = decode_order(wire)
+    except PeerMisbehaved:
+        return
+    assert encode_order(read) == wire
+    provenance_of(read)

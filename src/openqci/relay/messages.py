@@ -52,7 +52,8 @@ class RelayOrder(msgspec.Struct, frozen=True):
     ``relay_id`` is 32 hexadecimal digits, ``route`` is n + 1 sites, ``links`` the n links between them.
     ``purpose`` says what the payload is for: a digest of the end-to-end order and the share's number.
     A ``carried`` relay gets its payload from its caller, so that its first hop is padded too; any other
-    takes link key of the first hop as payload. ``batch_tag``, the SAEs and ``provenance`` are for relays
+    takes link key of the first hop as payload. Hops in ``bridged`` have no pad: the payload crosses them
+    sealed for the next node's ML-KEM key. ``batch_tag``, the SAEs and ``provenance`` are for relays
     whose payload is a whole batch.
     """
 
@@ -67,6 +68,7 @@ class RelayOrder(msgspec.Struct, frozen=True):
     form: RelayForm = RelayForm.HOP
     purpose: bytes = b""
     carried: bool = False
+    bridged: tuple[int, ...] = ()
 
     @property
     def payload_bytes(self) -> int:
@@ -81,6 +83,7 @@ class RelayOrder(msgspec.Struct, frozen=True):
 class RelayFrame(msgspec.Struct, frozen=True):
     """One hop's message. On the first hop the ciphertext is empty, unless the relay is a carried one.
 
+    On a bridged hop it is a sealed payload, and there is neither a range nor a tag.
     ``cargo`` is public and goes to the destination unchanged, covered by every MAC.
     """
 
@@ -92,8 +95,13 @@ class RelayFrame(msgspec.Struct, frozen=True):
     cargo: bytes = b""
 
     @property
+    def bridged(self) -> bool:
+        """Whether this hop is crossed without a pad."""
+        return self.hop_index in self.order.bridged
+
+    @property
     def ciphertext_bytes(self) -> int:
-        """Length that the ciphertext must have: nothing where the pad itself is the payload."""
+        """Length that a padded ciphertext must have: nothing where the pad itself is the payload."""
         return self.order.payload_bytes if self.hop_index or self.order.carried else 0
 
 
@@ -139,6 +147,8 @@ def decode_frame(data: bytes) -> RelayFrame:
         raise PeerMisbehaved(f"relay {frame.order.relay_id}: hop {frame.hop_index} is not on its route")
     if len(frame.cargo) > CARGO_BYTES_MAX:
         raise PeerMisbehaved(f"relay {frame.order.relay_id}: cargo of at most {CARGO_BYTES_MAX} bytes")
+    if frame.bridged and (frame.offset_bytes or frame.tag):
+        raise PeerMisbehaved(f"relay {frame.order.relay_id}: a bridged hop has no range and no tag")
     if not 0 <= frame.offset_bytes <= STREAM_BYTES_MAX - hop_bytes(frame.order.key_bytes):
         raise PeerMisbehaved(f"relay {frame.order.relay_id}: no stream has an offset {frame.offset_bytes}")
     return frame
@@ -167,6 +177,10 @@ def check_order(order: RelayOrder) -> None:
         (1 <= order.key_bytes <= KEY_BYTES_MAX, f"1 to {KEY_BYTES_MAX} key bytes, not {order.key_bytes}"),
         (0 <= order.batch_tag < 1 << BATCH_TAG_BITS, f"a batch tag of {BATCH_TAG_BITS} bits"),
         (len(order.purpose) <= PURPOSE_BYTES_MAX, f"a purpose of at most {PURPOSE_BYTES_MAX} bytes"),
+        (order.bridged == tuple(sorted({*order.bridged})), "bridged hops in order, each once"),
+        (all(0 <= at < len(order.links) for at in order.bridged), "bridged hops that are on the route"),
+        (order.carried or 0 not in order.bridged, "link key on the first hop, which is the payload"),
+        (bool(order.bridged) == (order.form is RelayForm.COMPUTATIONAL), "a form that says what is bridged"),
         (_same_way(order, order.provenance), "a provenance that names the same way"),
     ):
         if not sound:

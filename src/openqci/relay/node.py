@@ -30,8 +30,11 @@ from openqci.core.identifiers import LinkId, SiteId, StreamId, kme_of_site, link
 from openqci.core.keys import RelayedKey, SecretBytes, StoredRange, wiped
 from openqci.core.provenance import Provenance
 from openqci.crypto import equal, one_time_mac, one_time_pad
+from openqci.crypto.bridging import key_id_of, open_sealed, seal_for
+from openqci.crypto.hybrid import KemPrivateKey, KemPublicKey
 from openqci.crypto.manipulation import manipulation_tag
 from openqci.keystore.ports import KmeView
+from openqci.relay.accounts import SpentRange, note_spent
 from openqci.relay.messages import (
     CARGO_BYTES_MAX,
     CONFIRMATION_KEY_BYTES,
@@ -44,6 +47,9 @@ from openqci.relay.messages import (
     decode_frame,
     hop_bytes,
 )
+
+PAYLOAD, PAD, DESTROYED = "payload", "pad", "destroyed"
+"""What a range of link key was used for, in the account of its stream."""
 
 
 class HopRooms(Protocol):
@@ -69,6 +75,31 @@ class SiteRooms:
 
 
 SITE_ROOMS = SiteRooms()
+
+
+class Bridges(Protocol):
+    """The ML-KEM keys by which a node crosses hops that have no pad."""
+
+    def public_key(self, name: str) -> KemPublicKey | None:
+        """Return the encapsulation key of the next node, or None if none is known."""
+
+    def private_key(self, key_id: bytes) -> KemPrivateKey | None:
+        """Return this node's own key of a name, or None."""
+
+
+class NoBridges:
+    """A node that crosses no hop without a pad."""
+
+    def public_key(self, name: str) -> KemPublicKey | None:
+        """Return None."""
+        return None
+
+    def private_key(self, key_id: bytes) -> KemPrivateKey | None:
+        """Return None."""
+        return None
+
+
+NO_BRIDGES = NoBridges()
 
 
 @dataclass(frozen=True)
@@ -156,6 +187,7 @@ def begin(
     payload: SecretBytes | None = None,
     cargo: bytes = b"",
     rooms: HopRooms = SITE_ROOMS,
+    bridges: Bridges = NO_BRIDGES,
 ) -> tuple[bytes, SecretBytes]:
     """Spend the first hop's key at the origin; return the frame for the second node, and the payload.
 
@@ -167,11 +199,13 @@ def begin(
     invariant(len(cargo) <= CARGO_BYTES_MAX, "a frame has room for its cargo")
     if payload is not None:
         invariant(len(payload) == order.payload_bytes, "a payload has the length that its order says")
-    frame, taken = send(view, order, 0, payload, cargo, rooms)
+    frame, taken = send(view, order, 0, payload, cargo, rooms, bridges)
     return msgspec.msgpack.encode(frame), SecretBytes(payload.reveal()) if payload is not None else taken
 
 
-def forward(view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS) -> bytes | RelayRefused:
+def forward(
+    view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS, bridges: Bridges = NO_BRIDGES
+) -> bytes | RelayRefused:
     """Receive a frame at an intermediate node and return the frame for the next hop.
 
     Raises PeerMisbehaved for what is no frame for this node, and KeyUnavailable if the range that it names
@@ -180,18 +214,21 @@ def forward(view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS) -> bytes |
     frame = decode_frame(data)
     if frame.hop_index + 1 >= len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id} ends at {view.kme}, there is no next hop")
-    payload = receive(view, frame, rooms)
+    payload = receive(view, frame, rooms, bridges)
     if isinstance(payload, RelayRefused):
         return payload
     with payload:
         try:
-            sent, _ = send(view, frame.order, frame.hop_index + 1, payload, frame.cargo, rooms)
+            sent, _ = send(view, frame.order, frame.hop_index + 1, payload, frame.cargo, rooms, bridges)
         except KeyUnavailable as error:
-            return refusal(frame, spent_stream(view, frame, rooms), str(error), forged=False)
+            stream = StreamId("") if frame.bridged else spent_stream(view, frame, rooms)
+            return refusal(frame, stream, str(error), forged=False)
     return msgspec.msgpack.encode(sent)
 
 
-def terminate(view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS) -> RelayArrival | RelayRefused:
+def terminate(
+    view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS, bridges: Bridges = NO_BRIDGES
+) -> RelayArrival | RelayRefused:
     """Receive the last frame at the destination; the caller keeps the payload in the same transaction.
 
     Raises as :func:`forward` does.
@@ -199,7 +236,7 @@ def terminate(view: KmeView, data: bytes, rooms: HopRooms = SITE_ROOMS) -> Relay
     frame = decode_frame(data)
     if frame.hop_index + 1 != len(frame.order.links):
         raise PeerMisbehaved(f"relay {frame.order.relay_id} does not end at {view.kme}")
-    payload = receive(view, frame, rooms)
+    payload = receive(view, frame, rooms, bridges)
     if isinstance(payload, RelayRefused):
         return payload
     return RelayArrival(frame.order, payload, frame.cargo)
@@ -221,26 +258,49 @@ def send(
     payload: SecretBytes | None,
     cargo: bytes,
     rooms: HopRooms = SITE_ROOMS,
+    bridges: Bridges = NO_BRIDGES,
 ) -> tuple[RelayFrame, SecretBytes]:
     """Spend one hop's key as its initiator: as the pad of a payload, or as the payload itself."""
     link_id, sender, receiver = order.hop(hop_index)
     check_place(view, order, sender, rooms)
+    if hop_index in order.bridged and payload is not None:
+        return bridge(order, hop_index, payload, cargo, bridges), SecretBytes(b"")
     stream = rooms.stream(view, link_id, sender, receiver)
     offset, spent = view.take_next(stream, hop_bytes(order.key_bytes))
     pad = spent.take(order.payload_bytes)
     ciphertext = b"" if payload is None else bytes(one_time_pad(payload.reveal(), pad.reveal()))
     with spent as mac_key:
         tag = covering_tag(mac_key, authenticated_text(order, hop_index, offset, ciphertext, cargo), pad)
+    use = PAYLOAD if payload is None else PAD
+    note_spent(view, stream, SpentRange(order.relay_id, use, offset, order.payload_bytes))
     if payload is not None:
         pad.wipe()
     return RelayFrame(order, hop_index, offset, ciphertext, tag, cargo), pad
 
 
-def receive(view: KmeView, frame: RelayFrame, rooms: HopRooms = SITE_ROOMS) -> SecretBytes | RelayRefused:
+def bridge(
+    order: RelayOrder, hop_index: int, payload: SecretBytes, cargo: bytes, bridges: Bridges
+) -> RelayFrame:
+    """Seal a payload for the next node, on a hop that the order allows to cross without a pad."""
+    _, _, receiver = order.hop(hop_index)
+    public = bridges.public_key(receiver)
+    if public is None:
+        raise KeyUnavailable(
+            f"no ML-KEM key of {receiver} is known", wanted_bytes=order.payload_bytes, available_bytes=0
+        )
+    context = authenticated_text(order, hop_index, 0, b"", cargo)
+    return RelayFrame(order, hop_index, 0, seal_for(public, context, payload), b"", cargo)
+
+
+def receive(
+    view: KmeView, frame: RelayFrame, rooms: HopRooms = SITE_ROOMS, bridges: Bridges = NO_BRIDGES
+) -> SecretBytes | RelayRefused:
     """Spend one hop's key as its receiver; return the payload once the MAC has been checked."""
     order = frame.order
     _, _, receiver = order.hop(frame.hop_index)
     check_place(view, order, receiver, rooms)
+    if frame.bridged:
+        return cross(view, frame, bridges)
     if len(frame.ciphertext) != frame.ciphertext_bytes:
         raise PeerMisbehaved(
             f"relay {order.relay_id}: {len(frame.ciphertext)} bytes of ciphertext, "
@@ -252,6 +312,8 @@ def receive(view: KmeView, frame: RelayFrame, rooms: HopRooms = SITE_ROOMS) -> S
     text = authenticated_text(order, frame.hop_index, frame.offset_bytes, frame.ciphertext, frame.cargo)
     with spent as mac_key:
         genuine = equal(covering_tag(mac_key, text, pad), frame.tag)
+    use = (PAD if frame.ciphertext else PAYLOAD) if genuine else DESTROYED
+    note_spent(view, stream, SpentRange(order.relay_id, use, frame.offset_bytes, order.payload_bytes))
     if not genuine:
         pad.wipe()
         reason = f"the MAC of hop {frame.hop_index} is wrong: a forgery, or the two ends hold different key"
@@ -262,6 +324,26 @@ def receive(view: KmeView, frame: RelayFrame, rooms: HopRooms = SITE_ROOMS) -> S
         return SecretBytes(one_time_pad(frame.ciphertext, pad.reveal()))
 
 
+def cross(view: KmeView, frame: RelayFrame, bridges: Bridges) -> SecretBytes | RelayRefused:
+    """Open what was sealed for this node, on a hop without a pad.
+
+    Nothing is spent by it. Who has sent it is what the connection says, and it may come again; what would
+    forward it twice spends the next hop's key twice, as its neighbour could have ordered anyway.
+    """
+    order = frame.order
+    private = bridges.private_key(key_id_of(frame.ciphertext))
+    if private is None:
+        return refusal(frame, StreamId(""), f"{view.kme} has not the ML-KEM key that it is for", forged=False)
+    context = authenticated_text(order, frame.hop_index, 0, b"", frame.cargo)
+    try:
+        payload = open_sealed(private, context, frame.ciphertext)
+    except PeerMisbehaved as error:
+        return refusal(frame, StreamId(""), str(error), forged=True)
+    if len(payload) != order.payload_bytes:
+        return refusal(frame, StreamId(""), f"a sealed payload has {len(payload)} bytes", forged=True)
+    return payload
+
+
 def spent_stream(view: KmeView, frame: RelayFrame, rooms: HopRooms) -> StreamId:
     """Return the stream of which a frame names a range."""
     return rooms.stream(view, *frame.order.hop(frame.hop_index))
@@ -270,7 +352,8 @@ def spent_stream(view: KmeView, frame: RelayFrame, rooms: HopRooms) -> StreamId:
 def refusal(frame: RelayFrame, stream: StreamId, reason: str, *, forged: bool) -> RelayRefused:
     """Return the refusal of a frame whose range has been taken, and so destroyed, at its receiver."""
     _, _, receiver = frame.order.hop(frame.hop_index)
-    destroyed = StoredRange(stream, frame.offset_bytes, hop_bytes(frame.order.key_bytes))
+    spent_bytes = 0 if frame.bridged else hop_bytes(frame.order.key_bytes)
+    destroyed = StoredRange(stream, frame.offset_bytes, spent_bytes)
     return RelayRefused(frame.order.relay_id, receiver, reason, destroyed, forged)
 
 

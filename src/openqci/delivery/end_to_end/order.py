@@ -144,6 +144,7 @@ def share_order(order: EndToEndOrder, cargo: bytes, number: int) -> RelayOrder:
         form=RelayForm(path.form),
         purpose=meant,
         carried=number > order.threshold,
+        bridged=tuple(at for at, link in enumerate(path.links) if link in path.bridged),
     )
 
 
@@ -206,6 +207,10 @@ def check_order(order: EndToEndOrder) -> None:
         (kem is None or len(kem.ciphertext) == kem.algorithm.ciphertext_bytes, "a whole ciphertext"),
         (kem is None or len(kem.key_id) == KEM_KEY_ID_BYTES, "the name of an ML-KEM key"),
         (not any(path.bridged for path in paths) or order.policy is HybridPolicy.EITHER, "pads on every hop"),
+        (
+            not any({*path.links[:1]} & {*path.bridged} for path in paths[: order.threshold]),
+            "link key on the first hop of the paths that give it",
+        ),
         (0 <= order.deadline_s - order.created_s <= DEADLINE_S_MAX, "a deadline within the hour"),
         (0 <= order.first_byte < 1 << 62, "a place in a stream"),
     ):

@@ -25,7 +25,7 @@ from openqci.delivery.pair_stock import KeyBatch, store_batch, tag_was_used
 from openqci.keystore.ports import KmeView
 from openqci.relay import RelayOrder
 from openqci.relay import begin as begin_relay
-from openqci.relay.node import SITE_ROOMS, HopRooms
+from openqci.relay.node import NO_BRIDGES, SITE_ROOMS, Bridges, HopRooms
 
 OPEN_KIND, OPEN_RELAY_KIND = "end-to-end-open", "end-to-end-open-relay"
 
@@ -103,6 +103,7 @@ def begin(
     kem: KemPublicKey | None,
     now_s: float,
     rooms: HopRooms = SITE_ROOMS,
+    bridges: Bridges = NO_BRIDGES,
 ) -> KeyBegun:
     """Spend link key for every share, keep the batch aside, return the relays to start.
 
@@ -126,7 +127,7 @@ def begin(
     order = _order(wanted, batch_tag, part, now_s)
     check_order(order)
     cargo = encode_order(order)
-    relays, payload = _spend(view, order, cargo, rooms)
+    relays, payload = _spend(view, order, cargo, rooms, bridges)
     _put_aside(view, order, cargo, wanted.collect_s, masked(order, payload, secret))
     for relay, _ in relays:
         view.put_record(OPEN_RELAY_KIND, relay.relay_id, tag_text(batch_tag).encode())
@@ -202,7 +203,7 @@ def _order(wanted: KeyWanted, batch_tag: int, part: KemPart | None, now_s: float
 
 
 def _spend(
-    view: KmeView, order: EndToEndOrder, cargo: bytes, rooms: HopRooms
+    view: KmeView, order: EndToEndOrder, cargo: bytes, rooms: HopRooms, bridges: Bridges
 ) -> tuple[list[tuple[RelayOrder, bytes]], SecretBytes]:
     """Spend the first hop of every path; return relays with first frames, and what the shares make."""
     relays, shares = [], []
@@ -215,7 +216,7 @@ def _spend(
     with wiped(*shares, *further):
         for number, share in zip(order.numbers[order.threshold :], further, strict=True):
             relay = share_order(order, cargo, number)
-            frame, copy = begin_relay(view, relay, share, cargo, rooms)
+            frame, copy = begin_relay(view, relay, share, cargo, rooms, bridges)
             copy.wipe()
             relays.append((relay, frame))
         whole = joined(dict(zip(order.numbers, shares, strict=False)), order.threshold, len(order.paths))
