@@ -89,32 +89,28 @@ def test_a_configuration_that_contradicts_itself_is_not_signed(changes: dict[str
         sign(configuration(**changes), SIGNER)
 
 
-def in_store(kme: str, *texts: tuple[bytes, DomainConfiguration]) -> DomainConfiguration | None:
+def in_store(kme: str, *documents: DomainConfiguration) -> DomainConfiguration | None:
     def work(transaction: object) -> DomainConfiguration | None:
         view = KmeView(transaction, KmeId(kme))  # type: ignore[arg-type]
-        for text, each in texts:
-            accept(view, text, each)
+        for each in documents:
+            accept(view, each)
         return current(view)
 
     return MemoryKeyStore().submit(work).result()
 
 
-def signed(each: DomainConfiguration) -> tuple[bytes, DomainConfiguration]:
-    return sign(each, SIGNER), each
-
-
 def test_a_node_takes_later_versions_and_none_before() -> None:
     first, second = configuration(1), configuration(2, pairs=())
-    assert in_store("kme-a", signed(first), signed(second)) == second
-    assert in_store("kme-a", signed(second), signed(second)) == second
+    assert in_store("kme-a", first, second) == second
+    assert in_store("kme-a", second, second) == second
     with pytest.raises(PeerMisbehaved, match="takes only later ones"):
-        in_store("kme-a", signed(second), signed(first))
+        in_store("kme-a", second, first)
     with pytest.raises(PeerMisbehaved, match="takes only later ones"):
-        in_store("kme-a", signed(second), signed(configuration(2)))
+        in_store("kme-a", second, configuration(2))
 
 
 def test_a_node_takes_only_its_own_domains() -> None:
     with pytest.raises(PeerMisbehaved, match="no node of domain AT"):
-        in_store("kme-z", signed(configuration()))
+        in_store("kme-z", configuration())
     with pytest.raises(PeerMisbehaved, match="of domain HU, not AT"):
-        in_store("kme-a", signed(configuration()), signed(configuration(2, domain="HU")))
+        in_store("kme-a", configuration(), configuration(2, domain="HU"))

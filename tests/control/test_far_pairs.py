@@ -75,9 +75,20 @@ def test_a_link_that_is_not_usable_is_not_used() -> None:
 
 def test_a_link_on_which_a_relay_failed_is_avoided_for_a_while() -> None:
     found = routes()
-    found.failed_at(("kme-a", "kme-b", "kme-c"), ("a--b", "b--c"), "kme-b", now_s=100.0)
+    found.failed_at(("kme-a", "kme-b", "kme-c"), "kme-b", now_s=100.0)
     assert ways(demand(), found, now_s=105.0) == ["kme-a kme-d kme-c"]
     assert ways(demand(), found, now_s=120.0) == ["kme-a kme-b kme-c"]
+
+
+def test_a_relay_of_which_nothing_was_heard_makes_its_whole_route_dear() -> None:
+    found = routes()
+    found.stuck_on(("kme-a", "kme-b", "kme-c"), now_s=100.0)
+    assert ways(demand(), found, now_s=105.0) == ["kme-a kme-d kme-c"]
+
+
+def test_links_that_were_taken_out_are_known() -> None:
+    found = routes()
+    assert not found.unusable(("a--b", "b--c")) and found.unusable(("a--b", "gone"))
 
 
 def test_an_own_link_without_key_is_avoided() -> None:
@@ -114,6 +125,6 @@ def test_who_waits_is_served_before_who_does_not_and_after_higher_priority() -> 
         return FarDemand(SaeId(name), SaeId("z"), KmeId("k"), 1, 2, priority=priority)
 
     named = [pair("idle", 3), pair("waits", 3), pair("first", 5)]
-    served = with_waiting(named, {(SaeId("waits"), SaeId("z")): 64})
+    served = with_waiting(named, {(SaeId("waits"), SaeId("z")): (64, 16)})
     assert [each.master for each in served] == ["first", "waits", "idle"]
-    assert served[1].waiting_bytes == 64
+    assert (served[1].waiting_bytes, served[1].key_bytes) == (64, 16)

@@ -24,14 +24,24 @@ class Process:
         self.log = cwd / f"{name}.log"
         self._cwd, self._words = cwd, [str(OPENQCI), *map(str, words)]
         self.process: subprocess.Popen[bytes] | None = None
+        self._said = 0
 
     def start(self) -> None:
         """Start it; return once it has said that it is ready."""
-        said = self.log.stat().st_size if self.log.exists() else 0
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
+        self._said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._words, cwd=self._cwd, stdout=log, stderr=log)
+
+    def wait(self) -> None:
+        """Return once it has said that it is ready."""
+        assert self.process is not None
         deadline_s = time.monotonic() + START_S_MAX
-        while b"ready\n" not in self.log.read_bytes()[said:]:
+        while b"ready\n" not in self.log.read_bytes()[self._said :]:
             if self.process.poll() is not None or time.monotonic() > deadline_s:
                 raise AssertionError(f"{self._words} is not ready:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.05)
@@ -54,7 +64,9 @@ def running(*processes: Process) -> Iterator[None]:
     """Start processes; whatever happens, none is left behind."""
     try:
         for process in processes:
-            process.start()
+            process.launch()
+        for process in processes:
+            process.wait()
         yield
     finally:
         for process in processes:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openqci.core.errors import KeyUnavailable, PeerMisbehaved
+from openqci.core.errors import PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId, StreamId
 from openqci.core.keys import SecretBytes
 from openqci.keystore import outbox
@@ -43,13 +43,14 @@ class Rooms:
 class Ends:
     """Keeps what arrives in a stream, and what waits for its confirmation in another."""
 
-    def arrived(self, view: KmeView, arrival: RelayArrival) -> bytes | None:
+    def arrived(self, view: KmeView, arrival: RelayArrival) -> None:
         if view.record("full", "disk") is not None:
-            raise KeyUnavailable("no room", wanted_bytes=1, available_bytes=0)
+            carriage.decline(view, arrival.order, "no room")
+            return
         got = arrived_key(arrival)
         with got.key.key as key:
             view.append(StreamId(f"got/{got.order.relay_id}"), key)
-        return got.confirmation
+        carriage.confirm(view, got.order, got.confirmation)
 
     def ended(self, view: KmeView, result: RelayResult) -> None:
         aside = StreamId(f"aside/{result.relay_id}")
@@ -65,6 +66,9 @@ class Ends:
 
     def withdrawn(self, view: KmeView, relay_id: str) -> None:
         view.destroy(StreamId(f"got/{relay_id}"))
+
+    def released(self, view: KmeView, relay_id: str) -> None:
+        view.put_record("released", relay_id, b"")
 
 
 @dataclass
@@ -209,6 +213,16 @@ def test_a_relay_over_four_nodes_brings_both_ends_the_same_key() -> None:
     at_origin, at_destination = chain.key(KmeId("n0"), "have", 1), chain.key(KmeId("n3"), "got", 1)
     assert at_origin == at_destination and len(at_origin) == KEY_BYTES
     assert all(a == b for a, b in chain.link_stocks())
+
+
+def test_the_destination_hears_that_the_origin_has_it() -> None:
+    chain = Chain(4)
+    chain.begin(1)
+    chain.rest()
+    chain.at(KmeId("n0"), lambda view: carriage.release(view, chain.order(1)))
+    chain.rest()
+    assert chain.at(KmeId("n3"), lambda view: view.record("released", f"{1:032x}")) is not None
+    assert chain.key(KmeId("n3"), "got", 1)
 
 
 def test_a_hop_without_key_fails_the_relay_and_leaves_no_key() -> None:

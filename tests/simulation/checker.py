@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from openqci.core.identifiers import KmeId, SaeId
-from openqci.delivery import agreement, pair_stock
+from openqci.delivery import agreement, end_to_end, pair_stock
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore import deposits, outbox
 from openqci.keystore.memory import MemoryTransaction
@@ -157,6 +157,8 @@ class Book:
         return (
             any(True for _ in view.records(outbox.OUT_KIND))
             or bool(agreement.open_offers(view))
+            or bool(end_to_end.open_orders(view))
+            or any(not due.word and not due.withdrawn for due in end_to_end.due_keys(view))
             or any(True for _ in view.records(deposits.KEPT_KIND))
         )
 

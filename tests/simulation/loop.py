@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from openqci.core.errors import OpenQCIError
 from openqci.crypto.sealing import Sealer
 from openqci.keystore.memory import MemoryRows, MemoryTransaction
-from openqci.services import etsi004_server, kme, kme_node, peer_line, state_folder
+from openqci.services import etsi004_server, kme, kme_node, peer_line, relay_keeper, state_folder
 
 Result = TypeVar("Result")
 
@@ -59,10 +59,10 @@ def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> 
         randbits=lambda bits: chance.getrandbits(min(bits, tag_bits)),
         token_hex=lambda size: chance.randbytes(size).hex(),
     )
-    timed = kme, kme_node, peer_line, etsi004_server
+    timed = kme, kme_node, peer_line, etsi004_server, relay_keeper
     before = [(module, module.__dict__["time"]) for module in timed]
     secrets = kme_node.__dict__["secrets"]
-    makers = (kme_node, state_folder)
+    makers = (kme_node, relay_keeper, state_folder)
     try:
         for module, _ in before:
             module.__dict__["time"] = clock

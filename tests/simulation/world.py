@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from openqci.control import configuration
+from openqci.control.configuration import DomainConfiguration, Link, Node, Pair
 from openqci.core.errors import IntegrityError, KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import SecretBytes
-from openqci.delivery import agreement, pair_stock
+from openqci.crypto.hybrid import KemAlgorithm, KemPrivateKey
+from openqci.delivery import agreement, end_to_end, pair_stock
 from openqci.delivery.directory import PeerIdentity
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
 from openqci.delivery.pair_stock import KeyBatch, RestRule, TakenKey
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
+from openqci.services.domain import enter_applications as enter_domain
 from openqci.services.etsi004_server import StreamService
 from openqci.services.kme import KmeService
 from openqci.services.kme_app import enter_applications
@@ -184,12 +188,23 @@ class Life:
         kme, world = self.kme, self.kme.world
         own = await self.store.run(opened_for_running)
         await self.store.run(lambda tx: enter_applications(tx, kme.loaded))
+        document = world.configuration
+        await self.store.run(lambda tx: configuration.accept(KmeView(tx, kme.kme_id), document))
+        await self.store.run(lambda tx: enter_domain(tx, kme.kme_id, document))
         sources = {link.id: ModuleEnd(world.modules[link.id]) for link in kme.loaded.config.link}
 
         def transport(endpoint: PeerEndpoint) -> LineTransport:
             return LineTransport(world.network, kme.kme_id, endpoint.kme_id)
 
-        self.node = KmeNode(kme.loaded, own, self.store, sources, transport)  # type: ignore[arg-type]
+        self.node = KmeNode(
+            kme.loaded,
+            own,
+            self.store,  # type: ignore[arg-type]
+            sources,
+            transport,
+            kem=world.kem_keys[kme.kme_id],
+        )
+        self.node.far.take(document)
         self.service = KmeService(
             self.store,  # type: ignore[arg-type]
             on_demand=self.node.demand,
@@ -302,6 +317,12 @@ class World:
         }
         self.links = self._links(names)
         self.modules = {link: Modules(self, link) for link in self.links}
+        self.far_pairs = self._far_pairs()
+        self.kem_keys = {
+            name: KemPrivateKey(KemAlgorithm.ML_KEM_768, SecretBytes(self.chance.randbytes(64)))
+            for name in names
+        }
+        self.configuration = self._domain(names)
         self.kmes = {name: SimulatedKme(self, self._config(name)) for name in names}
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -330,6 +351,7 @@ class World:
             for master, slaves in self._groups()
             for _ in range(2)
         ]
+        applications += [self.spawn(self._application(master, (slave,))) for master, slave in self.far_pairs]
         applications += [self.spawn(StreamReaders(self, *ends).run()) for ends in self._stream_ends()]
         chaos = self.spawn(self._chaos())
         await asyncio.sleep(seconds)
@@ -358,6 +380,15 @@ class World:
         A work that was noted may be undone afterwards: the book knows what may have happened.
         """
         real_complete, real_take = agreement._complete, pair_stock.take_runs
+        real_confirmed = end_to_end.share_confirmed
+
+        def confirmed(view: KmeView, relay_id: str, word: bytes) -> Any:
+            event = real_confirmed(view, relay_id, word)
+            if isinstance(event, end_to_end.BatchReady):
+                self.book.agreed.add(event.order.batch_tag)
+                self.counts["batches relayed"] += 1
+                self.counts["hops of relays"] += sum(len(path.links) for path in event.order.paths)
+            return event
 
         def complete(view: KmeView, open_offer: agreement.OpenOffer) -> KeyBatch:
             self.book.agreed.add(open_offer.order.batch_tag)
@@ -372,6 +403,7 @@ class World:
         with (
             patch.object(agreement, "_complete", complete),
             patch.object(pair_stock, "take_runs", take_runs),
+            patch.object(end_to_end, "share_confirmed", confirmed),
         ):
             yield
 
@@ -537,6 +569,46 @@ class World:
             if len(near) > 1 and self.chance.random() < 0.5:
                 groups.append((master, tuple(self.chance.sample(near, min(len(near), 2)))))
         return groups
+
+    def _far_pairs(self) -> list[tuple[SaeId, SaeId]]:
+        """Return who asks for keys with whom over other nodes: each application with one of another place."""
+        pairs = []
+        for master, home in self.saes.items():
+            near = {home, *self._neighbours(home)}
+            far = [sae for sae, kme in self.saes.items() if kme not in near]
+            if far:
+                pairs.append((master, self.chance.choice(far)))
+        return pairs
+
+    def _domain(self, names: list[KmeId]) -> DomainConfiguration:
+        """Return the configuration of the domain that all KMEs are of."""
+        return DomainConfiguration(
+            "world",
+            1,
+            START_S,
+            nodes=tuple(
+                Node(
+                    name,
+                    saes=tuple(sae for sae, home in self.saes.items() if home == name),
+                    kem_key_id=self.kem_keys[name].public.key_id.hex(),
+                    kem_public_key=self.kem_keys[name].public.key,
+                )
+                for name in names
+            ),
+            links=tuple(Link(link, a, b, 1e5, simulated=True) for link, (a, b) in self.links.items()),
+            pairs=tuple(
+                Pair(
+                    master,
+                    slave,
+                    low_keys=100,
+                    high_keys=300,
+                    ttl_s=self.ttl_s,
+                    hybrid=self.chance.choice(("quantum", "both", "either")),
+                    paths=self.chance.choice((1, 1, 2)),
+                )
+                for master, slave in self.far_pairs
+            ),
+        )
 
     def _stream_ends(self) -> list[tuple[SaeId, SaeId]]:
         """Return who reads key streams with whom: two applications over each link."""

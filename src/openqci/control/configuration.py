@@ -47,7 +47,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     """One QKD link between two KMEs. ``rate_bps`` is what it brings of secret key, both directions together.
 
-    ``usable`` is False for a link that no relay may use now: cut, resting, or under suspicion.
+    ``usable`` is False for a link that no relay may use now: cut, resting, or under suspicion. ``protocol``,
+    ``proof``, ``epsilon`` and ``simulated`` go into the provenance of keys that are relayed over it.
     """
 
     link_id: str
@@ -56,6 +57,9 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_bps: float = 0.0
     epsilon: float = 1e-9
     usable: bool = True
+    protocol: str = "unknown"
+    proof: str = "not told"
+    simulated: bool = False
 
 
 class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,7 +159,7 @@ def verify(text: bytes, key: VerifyingKey) -> DomainConfiguration:
     return configuration
 
 
-def accept(view: KmeView, text: bytes, configuration: DomainConfiguration) -> bool:
+def accept(view: KmeView, configuration: DomainConfiguration) -> bool:
     """Keep a verified document in the node's store; False if it is the one that is there already.
 
     PeerMisbehaved if it is older than what the node has, or another document of the same version: an old

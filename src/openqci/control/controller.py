@@ -36,6 +36,7 @@ RATE_WINDOW_S = 30.0
 RATE_CHANGE = 0.25
 """A change of a rate by a smaller part is no reason for a new version."""
 
+MADE = ("epsilon", "protocol", "proof", "simulated")
 LINKS_MAX, PAIRS_MAX = 4_096, 10_000
 TEXT_CHARACTERS_MAX = 300
 
@@ -43,7 +44,8 @@ TEXT_CHARACTERS_MAX = 300
 class LinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one end of a link sees. ``deposited_bytes`` is all that has come since the node's start.
 
-    ``trouble`` says why the link gives no key, or must not be used; empty if all is well.
+    ``trouble`` says why the link gives no key, or must not be used; empty if all is well. ``epsilon`` and
+    what follows say how its latest key was made; an epsilon of 0 that the node does not know.
     """
 
     link_id: str
@@ -51,6 +53,10 @@ class LinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     peer_bytes: int = 0
     deposited_bytes: int = 0
     trouble: str = ""
+    epsilon: float = 0.0
+    protocol: str = ""
+    proof: str = ""
+    simulated: bool = False
 
 
 class PairReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -202,14 +208,19 @@ class Controller:
             # A link at its high watermark rests: that it brings nothing does not say what it could bring.
             stood = max(rates) if max(rates) > stood or self._is_low(link) else stood
             self._rates[link_id] = stood
+        told = next((each for each in self._link_reports(link) if each.epsilon), None)
+        made = {} if told is None else {name: getattr(told, name) for name in MADE}
         return msgspec.structs.replace(
-            link, rate_bps=stood, usable=link.usable and self._trouble(link) is None
+            link, rate_bps=stood, usable=link.usable and self._trouble(link) is None, **made
         )
 
     def _is_low(self, link: Link) -> bool:
         """Tell whether an end of a link wants key: then what comes is what the link can bring."""
-        seen = [report for end in (link.a, link.b) if (report := self._link_report(link, end)) is not None]
-        return any(min(report.own_bytes, report.peer_bytes) == 0 for report in seen)
+        return any(min(report.own_bytes, report.peer_bytes) == 0 for report in self._link_reports(link))
+
+    def _link_reports(self, link: Link) -> list[LinkReport]:
+        found = [self._link_report(link, end) for end in (link.a, link.b)]
+        return [report for report in found if report is not None]
 
     def _trouble(self, link: Link) -> str | None:
         """Return why a link must not be used, or None."""

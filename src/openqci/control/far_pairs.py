@@ -5,11 +5,12 @@ a relay has just failed costs more for a while, so that the next relay goes anot
 figures are handed in; who acts on them is ``openqci.services.relay_keeper``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import inf
 
-from openqci.control.configuration import DomainConfiguration, Node, Pair
+from openqci.control.configuration import DomainConfiguration, Link, Node, Pair
 from openqci.control.policy import ANY_ROUTE, LinkFacts, NodeFacts, RoutePolicy
 from openqci.control.routing import Route, Router
 from openqci.core.identifiers import DomainId, KmeId, LinkId, SaeId, SiteId
@@ -33,7 +34,10 @@ SLOW_COST_MAX = 8.0
 
 @dataclass(frozen=True)
 class FarDemand:
-    """A pair whose slave is served beyond this node's neighbours, and how its stock is to be kept."""
+    """A pair whose slave is served beyond this node's neighbours, and how its stock is to be kept.
+
+    ``waiting_bytes`` is the largest request that waits now, for keys of ``key_bytes``.
+    """
 
     master: SaeId
     slave: SaeId
@@ -47,6 +51,7 @@ class FarDemand:
     hybrid: str = "both"
     policy: RoutePolicy = ANY_ROUTE
     waiting_bytes: int = 0
+    key_bytes: int = KEY_UNIT_BYTES
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ def batch_bytes(demand: FarDemand, stock: FarStock) -> int:
     if stock.stock_bytes + coming >= demand.low_bytes and waiting <= 0:
         return 0
     lacking = max(demand.high_bytes - stock.stock_bytes - coming, waiting)
-    return min(BATCH_BYTES_MAX, lacking + -lacking % KEY_UNIT_BYTES)
+    keys = min(-(-lacking // demand.key_bytes), BATCH_BYTES_MAX // demand.key_bytes)
+    return keys * demand.key_bytes
 
 
 class DomainRoutes:
@@ -112,11 +118,21 @@ class DomainRoutes:
             policy_of(given),
         )
 
-    def failed_at(self, route: Sequence[str], links: Sequence[str], node: str, now_s: float) -> None:
-        """Note that a relay was not carried on beyond a node of its route; blame the link that it needed."""
+    def failed_at(self, route: Sequence[str], node: str, now_s: float) -> None:
+        """Note that a relay was not carried on beyond a node of its route; blame the hop that it needed."""
         if node in route:
-            place = min(route.index(node), len(links) - 1)
-            self._trouble_until_s[LinkId(links[place])] = now_s + TROUBLE_S
+            place = min(route.index(node), len(route) - 2)
+            self._blame(route[place], route[place + 1], now_s)
+
+    def stuck_on(self, route: Sequence[str], now_s: float) -> None:
+        """Note that nothing was heard of a relay in time: any hop of its route may be the one."""
+        for sender, receiver in pairwise(route):
+            self._blame(sender, receiver, now_s)
+
+    def _blame(self, sender: str, receiver: str, now_s: float) -> None:
+        for link_id, link in self._links.items():
+            if {link.a, link.b} == {sender, receiver}:
+                self._trouble_until_s[link_id] = now_s + TROUBLE_S
 
     def routes(
         self, demand: FarDemand, stock_of: Callable[[LinkId], int], length_bytes: int, now_s: float
@@ -138,6 +154,15 @@ class DomainRoutes:
         ends = SiteId(self.here), SiteId(demand.target)
         found = self._router.disjoint_routes(*ends, demand.paths, cost, demand.policy)
         return found if len(found) == demand.paths else ()
+
+    def unusable(self, links: Sequence[str]) -> bool:
+        """Tell whether the configuration has taken any of these links out, or knows it no more."""
+        known = [self._links.get(LinkId(link)) for link in links]
+        return any(link is None or not link.usable for link in known)
+
+    def made(self, route: Route) -> list[Link]:
+        """Return what the configuration says of the links of a route."""
+        return [self._links[link] for link in route.links]
 
     def joined(self, target: KmeId) -> bool:
         """Tell whether any chain of links joins this node and another."""
@@ -169,7 +194,15 @@ def policy_of(pair: Pair) -> RoutePolicy:
     )
 
 
-def with_waiting(demands: Iterable[FarDemand], waiting: dict[tuple[SaeId, SaeId], int]) -> list[FarDemand]:
-    """Return the demands in the order in which they are served, with what requests wait for."""
-    named = [replace(each, waiting_bytes=waiting.get((each.master, each.slave), 0)) for each in demands]
+def with_waiting(
+    demands: Iterable[FarDemand], waiting: Mapping[tuple[SaeId, SaeId], tuple[int, int]]
+) -> list[FarDemand]:
+    """Return the demands in the order in which they are served, with what requests wait for.
+
+    ``waiting`` has the bytes of the largest request of a pair and the size of its keys.
+    """
+    named = []
+    for each in demands:
+        wanted_bytes, key_bytes = waiting.get((each.master, each.slave), (0, each.key_bytes))
+        named.append(replace(each, waiting_bytes=wanted_bytes, key_bytes=key_bytes))
     return sorted(named, key=lambda each: (-each.priority, not each.waiting_bytes))

@@ -36,10 +36,12 @@ from openqci.crypto import ONE_TIME_MAC_KEY_BYTES, equal, one_time_mac, one_time
 from openqci.delivery.key_ids import BATCH_TAG_BITS, ID_SEED_BYTES
 from openqci.delivery.pair_stock import (
     KeyBatch,
+    aside_stream,
     batch_stream,
     destroy_batch,
     slave_copies,
     store_batch,
+    tag_was_drawn,
     tag_was_used,
     take_range,
 )
@@ -183,7 +185,7 @@ def offer(view: KmeView, wanted: BatchWanted, batch_tag: int, now_s: float) -> B
     invariant(0 <= batch_tag < 1 << BATCH_TAG_BITS, "a batch tag has 40 bits")
     invariant(1 <= len(wanted.legs) <= LEGS_MAX, f"a batch has 1 to {LEGS_MAX} legs")
     invariant(0 < wanted.key_bytes <= BATCH_KEY_BYTES_MAX, "a batch has a sensible length")
-    while _tag_was_offered(view, batch_tag):
+    while tag_was_drawn(view, batch_tag):
         batch_tag = (batch_tag + 1) % (1 << BATCH_TAG_BITS)
     taken = [_take_leg(view, link, wanted.key_bytes) for _, _, link in wanted.legs]
     order = BatchOrder(
@@ -458,11 +460,6 @@ def _copy_of(order: BatchOrder, leg: Leg) -> SaeId | None:
     return SaeId(leg.slave_sae) if len(order.legs) > 1 else None
 
 
-def _tag_was_offered(view: KmeView, batch_tag: int) -> bool:
-    aside = _aside(batch_tag)
-    return next((name for name, _ in view.streams(aside)), None) == aside
-
-
 def _provenance(view: KmeView, wanted: BatchWanted, offsets: Sequence[int], now_s: float) -> Provenance:
     """Return what is known of the making of a batch; epsilons add up over the deposits that it touches."""
     length_bytes = range_bytes(wanted.key_bytes)
@@ -508,4 +505,4 @@ def _tag_text(batch_tag: int) -> str:
 
 
 def _aside(batch_tag: int) -> StreamId:
-    return StreamId(f"offer/{batch_tag:010x}")
+    return aside_stream("offer", batch_tag)

@@ -33,6 +33,8 @@ WHOLE_KIND, OPENED_KIND = "pair-whole", "pair-opened"
 """The bytes of a pair's batches of which nothing was taken yet, and the others by name: a status must not
 count ten thousand batches, and a key taken from an opened batch not write a total anew."""
 
+ASIDE_KINDS = ("offer", "end-to-end")
+
 QUEUE_PAGE = 8
 """Batches of a pair's list that are looked at before the whole of it is read."""
 
@@ -129,6 +131,23 @@ def tag_was_used(view: KmeView, batch_tag: int, role: Role, copy_of: SaeId | Non
     """
     stream = batch_stream(batch_tag, role, copy_of)
     return next((name for name, _ in view.streams(stream)), None) == stream
+
+
+def aside_stream(kind: str, batch_tag: int) -> StreamId:
+    """Return where the key of a batch lies at its master's KME until it is agreed on.
+
+    ``kind`` says how that is done: ``offer`` to neighbours, ``end-to-end`` by relays.
+    """
+    return StreamId(f"{kind}/{batch_tag:010x}")
+
+
+def tag_was_drawn(view: KmeView, batch_tag: int) -> bool:
+    """Tell whether this KME, as the master's, has ever begun a batch of this tag, agreed on or not.
+
+    One answer for all kinds of batches: two of one tag would meet in the master's stock.
+    """
+    names = [batch_stream(batch_tag, "master"), *(aside_stream(kind, batch_tag) for kind in ASIDE_KINDS)]
+    return any(next((name for name, _ in view.streams(each)), None) == each for each in names)
 
 
 def batch_of(view: KmeView, batch_tag: int, role: Role) -> KeyBatch | None:

@@ -221,7 +221,8 @@ def start_over(
         if peer == origin:
             destroyed += view.stock_bytes(batch.stream)
             destroy_batch(view, batch)
-        elif batch.role == "master" and peer in others:
+        elif batch.role == "master" and peer in (batch.legs or others[-1:]):
+            # Not on the nodes that a relay went by in between.
             destroyed += view.stock_bytes(batch.stream)
             agreement.withdraw(view, batch, peer)
     return destroyed

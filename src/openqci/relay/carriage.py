@@ -6,6 +6,7 @@ message           goes                        tells
 frame             from node to node           carry this on (:mod:`openqci.relay.messages`)
 result            back, from node to node     what the destination says, or who could not carry on
 void              forward, behind the frame   the origin has given the relay up
+release           forward, behind the frame   the origin has what it relayed; nothing waits any more
 ================  ==========================  ====================================================
 
 A node acts on each in one transaction and posts the next message in the same, so a crash between any two
@@ -52,11 +53,12 @@ class RelayResult(msgspec.Struct, frozen=True):
 
 
 class RelayVoid(msgspec.Struct, frozen=True):
-    """The order to forget a relay, on its way to the destination."""
+    """The origin's last word on a relay, on its way forward: forget it, or, if ``kept``, all is well."""
 
     relay_id: str
     route: tuple[str, ...]
     at: int
+    kept: bool = False
 
 
 Travelling = TypeVar("Travelling", RelayResult, RelayVoid)
@@ -73,10 +75,10 @@ class NotCarried(msgspec.Struct, frozen=True):
 class RelayEnds(Protocol):
     """What origin and destination do, each inside its own transaction."""
 
-    def arrived(self, view: KmeView, arrival: RelayArrival) -> bytes | None:
-        """Keep what a relay has brought; return the word for its origin, or None if that comes later.
+    def arrived(self, view: KmeView, arrival: RelayArrival) -> None:
+        """Keep what a relay has brought, or not; :func:`confirm` or :func:`decline` tells its origin.
 
-        ``at_destination`` sends it then. Raises KeyUnavailable, before anything is kept, to fail the relay.
+        That may be now or in a later transaction.
         """
 
     def ended(self, view: KmeView, result: RelayResult) -> None:
@@ -84,6 +86,9 @@ class RelayEnds(Protocol):
 
     def withdrawn(self, view: KmeView, relay_id: str) -> None:
         """The origin of a relay that ends here has given it up: destroy what it brought."""
+
+    def released(self, view: KmeView, relay_id: str) -> None:
+        """The origin has what it relayed here: nothing waits for it any more."""
 
 
 class CarriageRooms(HopRooms, Protocol):
@@ -141,9 +146,7 @@ class Carriage:
         if isinstance(arrival, RelayRefused):
             return _not_carried(arrival)
         with arrival.payload:
-            word = self._ends.arrived(view, arrival)
-        if word is not None:
-            confirm(view, order, word)
+            self._ends.arrived(view, arrival)
         return None
 
     def _settle_frame(self, view: KmeView, peer: KmeId, message: Message, answer: bytes) -> None:
@@ -180,10 +183,12 @@ class Carriage:
     def _receive_void(self, view: KmeView, sender: KmeId, message: Message) -> bytes:
         void = _read(sender, message, RelayVoid)
         _check_way(view, sender, void, coming_from=void.at - 1)
-        if void.at == len(void.route) - 1:
-            self._ends.withdrawn(view, void.relay_id)
-        else:
+        if void.at < len(void.route) - 1:
             _pass_on(view, void)
+        elif void.kept:
+            self._ends.released(view, void.relay_id)
+        else:
+            self._ends.withdrawn(view, void.relay_id)
         return HEARD
 
 
@@ -197,17 +202,20 @@ def confirm(view: KmeView, order: RelayOrder, word: bytes) -> None:
     _pass_back(view, RelayResult(order.relay_id, order.route, len(order.route) - 1, word))
 
 
-def decline(view: KmeView, order: RelayOrder, reason: str) -> None:
+def decline(view: KmeView, order: RelayOrder, reason: str, *, forged: bool = False) -> None:
     """Tell the origin that the destination could not do with the payload what it was for."""
-    at = len(order.route) - 1
-    _pass_back(
-        view, RelayResult(order.relay_id, order.route, at, b"", view.kme, reason[:REASON_CHARACTERS_MAX])
-    )
+    at, said = len(order.route) - 1, reason[:REASON_CHARACTERS_MAX]
+    _pass_back(view, RelayResult(order.relay_id, order.route, at, b"", view.kme, said, forged))
 
 
 def void(view: KmeView, order: RelayOrder) -> None:
     """Give a relay up, at its origin: what has arrived is destroyed, wherever it is by then."""
     _pass_on(view, RelayVoid(order.relay_id, order.route, 0))
+
+
+def release(view: KmeView, order: RelayOrder) -> None:
+    """Tell the destination, at the origin, that what was relayed is there and nothing waits any more."""
+    _pass_on(view, RelayVoid(order.relay_id, order.route, 0, kept=True))
 
 
 def _pass_back(view: KmeView, result: RelayResult) -> None:

@@ -94,6 +94,7 @@ def report_of(kme: KmeId, status: dict[str, Any], version: int, kem_key: tuple[s
                 link["peer_bytes"],
                 link["deposited_bytes"],
                 link["trouble"] or "",
+                **(link["made"] or {}),
             )
             for link in status["links"]
         ),

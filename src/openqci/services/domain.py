@@ -53,7 +53,7 @@ class DomainDesk:
             lambda tx: configuration.current(KmeView(tx, self._loaded.kme_id))
         )
         if self.current is not None:
-            await self._store.run(self._entered)
+            await self._enter(self.current)
         if section.configuration is not None:
             await self.read_file()
 
@@ -80,35 +80,36 @@ class DomainDesk:
         document = configuration.verify(text, self._signer)
 
         def work(transaction: StoreTransaction) -> bool:
-            return configuration.accept(KmeView(transaction, self._loaded.kme_id), text, document)
+            return configuration.accept(KmeView(transaction, self._loaded.kme_id), document)
 
         if not await self._store.run(work):
             return False
         self.current = document
-        await self._store.run(self._entered)
+        await self._enter(document)
         log.info("domain %s: configuration %d", document.domain, document.version)
         self.changed(document)
         return True
+
+    async def _enter(self, document: DomainConfiguration) -> None:
+        await self._store.run(lambda tx: enter_applications(tx, self._loaded.kme_id, document))
 
     def kme_of(self, sae: SaeId) -> KmeId | None:
         """Return the KME of this domain at which an application is served, or None."""
         return self.current.kme_of(sae) if self.current is not None else None
 
-    def _entered(self, transaction: StoreTransaction) -> None:
-        """Have the directory know the domain's applications; what ``kme.toml`` says of one comes first."""
-        document = self.current
-        if document is None:
-            return
-        directory = SaeDirectory(transaction)
-        wanted = {SaeId(sae): KmeId(node.kme_id) for node in document.nodes for sae in node.saes}
-        known = {record.sae_id: record for record in directory.saes()}
-        for record in known.values():
-            gone = wanted.get(record.sae_id) != record.kme_id
-            if record.credentials_dir == BY_CONFIGURATION and gone:
-                directory.remove(record.sae_id)
-        for sae, kme in wanted.items():
-            if sae not in known and kme != self._loaded.kme_id:
-                directory.enrol(SaeRecord(sae, SiteId(kme), kme, "", BY_CONFIGURATION, document.issued_s))
+
+def enter_applications(transaction: StoreTransaction, kme: KmeId, document: DomainConfiguration) -> None:
+    """Have the directory know the domain's applications; what ``kme.toml`` says of one comes first."""
+    directory = SaeDirectory(transaction)
+    wanted = {SaeId(sae): KmeId(node.kme_id) for node in document.nodes for sae in node.saes}
+    known = {record.sae_id: record for record in directory.saes()}
+    for record in known.values():
+        gone = wanted.get(record.sae_id) != record.kme_id
+        if record.credentials_dir == BY_CONFIGURATION and gone:
+            directory.remove(record.sae_id)
+    for sae, home in wanted.items():
+        if sae not in known and home != kme:
+            directory.enrol(SaeRecord(sae, SiteId(home), home, "", BY_CONFIGURATION, document.issued_s))
 
 
 def describe(document: DomainConfiguration | None) -> dict[str, object] | None:

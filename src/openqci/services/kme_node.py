@@ -13,25 +13,34 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from openqci.core.errors import KeyUnavailable, OpenQCIError, PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId, SaeId
-from openqci.delivery import agreement, etsi004, peers, supply
+from openqci.crypto.hybrid import KemPrivateKey
+from openqci.delivery import agreement, end_to_end, etsi004, peers, supply
 from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
+from openqci.delivery.far_ends import FarEnds, FarEvent
 from openqci.delivery.key_ids import BATCH_TAG_BITS
 from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_keys
 from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
+from openqci.delivery.relay_rooms import EpochRooms
 from openqci.delivery.supply import KEY_UNIT_BYTES, PairDemand
 from openqci.keystore import deposits
 from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
 from openqci.keystore.ports import KmeView
-from openqci.keystore.supply import JoinedSource, KeySource, SuppliedKey
+from openqci.keystore.supply import JoinedSource, KeySource, SourceReport, SuppliedKey
+from openqci.relay.carriage import LANE as RELAY_LANE
+from openqci.relay.carriage import Carriage
 from openqci.services.kme_config import LinkSection, LoadedConfig
 from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine, PeerTransport
+from openqci.services.relay_keeper import NO_LINK, RelayKeeper
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +66,7 @@ class LinkFigures:
     deposited_bytes: int = 0
     refused_deposits: int = 0
     last_trouble: str | None = None
+    made: SourceReport | None = None
 
 
 @dataclass
@@ -85,6 +95,7 @@ class KmeNode:
         transport: Callable[[PeerEndpoint], PeerTransport],
         *,
         rules: PeerRules | None = None,
+        kem: KemPrivateKey | None = None,
     ) -> None:
         self.kme = loaded.kme_id
         self.figures = NodeFigures(links={link.id: LinkFigures() for link in loaded.config.link})
@@ -94,7 +105,37 @@ class KmeNode:
         self.trouble: Callable[[str, str, str | None], None] = lambda kind, subject, reason: None
         self._loaded, self._store, self._sources = loaded, store, dict(sources)
         simulated_allowed = loaded.config.node.mode == "laboratory"
-        self._rules = replace(rules or PeerRules(), simulated_allowed=simulated_allowed)
+        self._far_events: deque[FarEvent] = deque()
+        links = {link.id: KmeId(link.peer) for link in loaded.config.link}
+        rooms = EpochRooms(links)
+        ends = FarEnds(
+            lambda key_id: kem if kem is not None and kem.public.key_id == key_id else None,
+            lambda: time.time(),
+            self._far_events.append,
+            simulated_allowed=simulated_allowed,
+        )
+        carried = Carriage(ends, rooms)
+        self._rules = replace(
+            rules or PeerRules(),
+            simulated_allowed=simulated_allowed,
+            handlers=carried.handlers,
+            settlers=carried.settlers,
+            lost=carried.lost,
+        )
+        self.far = RelayKeeper(
+            self.kme,
+            links,
+            self.read,
+            ends,
+            rooms,
+            collect_s=loaded.config.demand.collect_s,
+            forget_after_s=loaded.config.demand.forget_after_s,
+            simulated_allowed=simulated_allowed,
+            met=lambda: self.epochs().keys(),
+            carry=self.carry,
+            arrived=lambda batch: self.stock_arrived(batch),
+            forged=lambda subject, reason: self.trouble("forged", subject, reason),
+        )
         endpoints = {
             KmeId(peer.kme_id): PeerEndpoint(
                 KmeId(peer.kme_id),
@@ -103,7 +144,9 @@ class KmeNode:
             )
             for peer in loaded.config.peer
         }
-        self.desk = PeerDesk(self.kme, own, store, endpoints, self._sources, self._rules, self._met)
+        self.desk = PeerDesk(
+            self.kme, own, store, endpoints, self._sources, self._rules, self._met, self._acted
+        )
         self._lines = {
             peer: PeerLine(
                 self.desk,
@@ -114,6 +157,7 @@ class KmeNode:
                 transport(endpoint),
                 self._act_on,
                 self._stands,
+                self._acted,
             )
             for peer, endpoint in endpoints.items()
         }
@@ -149,7 +193,10 @@ class KmeNode:
         key_bytes: int = KEY_UNIT_BYTES,
     ) -> str | None:
         """Note that a request waits for keys of ``key_bytes``; return why none can ever come, or None."""
-        reason = self.demands.wait(master, (slave, *additional), wanted_bytes, key_bytes, time.monotonic())
+        now_s = time.monotonic()
+        reason = self.demands.wait(master, (slave, *additional), wanted_bytes, key_bytes, now_s)
+        if reason == NO_LINK and not additional:
+            reason = self.far.wait(master, slave, wanted_bytes, key_bytes, now_s)
         if reason is None:
             self._look.set()
         return reason
@@ -157,16 +204,21 @@ class KmeNode:
     async def status(self) -> dict[str, Any]:
         """Return peers, links and pairs as they are now."""
         epochs, demands = self.epochs(), self.demands.live(time.monotonic(), look_only=True)
+        far = self.far.demands(time.monotonic())
         links = self._loaded.config.link
 
         def work(view: KmeView) -> dict[str, Any]:
             return {
                 "links": [self._link_status(view, link, epochs.get(KmeId(link.peer))) for link in links],
-                "pairs": [self._pair_status(view, demand) for demand in demands],
-                "batches_under_way": len(agreement.open_offers(view)),
+                "pairs": [
+                    *(self._pair_status(view, demand) for demand in demands),
+                    *(self.far.pair_status(view, demand) for demand in far),
+                ],
+                "batches_under_way": len(agreement.open_offers(view)) + len(end_to_end.open_orders(view)),
             }
 
         document = await self.read(work)
+        document["relays"] = {**vars(self.far.figures), "recent": list(self.far.recent)}
         document["peers"] = [
             {"kme_id": peer, "met": line.epoch is not None, "trouble": line.trouble}
             for peer, line in self._lines.items()
@@ -190,6 +242,7 @@ class KmeNode:
             "deposited_bytes": figures.deposited_bytes,
             "refused_deposits": figures.refused_deposits,
             "trouble": figures.last_trouble,
+            "made": msgspec.structs.asdict(figures.made) if figures.made is not None else None,
         }
 
     def _pair_status(self, view: KmeView, demand: PairDemand) -> dict[str, Any]:
@@ -218,6 +271,14 @@ class KmeNode:
     async def read(self, work: Callable[[KmeView], Result]) -> Result:
         """Run a work over this KME's rooms in one transaction."""
         return await self._store.run(lambda tx: work(KmeView(tx, self.kme)))
+
+    def _acted(self, lane: str) -> None:
+        """Send on what relays have put into the outboxes, and act on what they brought about."""
+        if lane != RELAY_LANE:
+            return
+        while self._far_events:
+            self.far.happened(self._far_events.popleft())
+        self.carry()
 
     def _met(self, peer: KmeId, meeting: Meeting) -> None:
         if meeting.standing is Standing.NEW:
@@ -262,6 +323,7 @@ class KmeNode:
         figures = self.figures.links.setdefault(link, LinkFigures())
         if event.verdict is Verdict.ACCEPTED:
             figures.deposited_bytes += event.notice.length_bytes
+            figures.made = event.notice.report
             self._look.set()
         else:
             figures.refused_deposits += 1
@@ -346,6 +408,7 @@ class KmeNode:
             except KeyUnavailable:
                 continue  # a gap in the stream: what is behind it comes at the next look
         await self._feed_streams(epochs)
+        await self.far.look(time.monotonic())
 
     async def _feed_streams(self, epochs: dict[KmeId, str]) -> None:
         """Give the streams of ETSI GS QKD 004 that this node feeds what they lack."""
@@ -428,7 +491,7 @@ class Demands:
                 master, tuple(slaves), settings.low_keys, settings.high_keys, settings.ttl_s
             )
             if demand is None:
-                return "no QKD link joins this KME and that of the slave"
+                return NO_LINK
             self._pairs[key] = demand
         self._asked_s[key] = now_s
         if key_bytes % self._loaded.key_bytes == 0:
@@ -489,4 +552,5 @@ def _swept(view: KmeView, now_s: float) -> list[tuple[KeyBatch, int]]:
             if order.stream_id:
                 etsi004.refeed(view, order)
     etsi004.sweep(view, now_s)
+    end_to_end.forget_overdue(view, now_s)
     return destroy_expired(view, now_s)

@@ -93,7 +93,7 @@ class RolledBackStore(OpenQCIError):
 
 
 class PeerDesk:
-    """Answers the requests of peers. ``told`` is called with what a request brought about."""
+    """Answers the requests of peers. ``acted`` hears of each lane of which messages were acted on."""
 
     def __init__(
         self,
@@ -104,9 +104,11 @@ class PeerDesk:
         sources: Mapping[str, KeySource],
         rules: PeerRules,
         met: Callable[[KmeId, Meeting], None],
+        acted: Callable[[str], None] = lambda lane: None,
     ) -> None:
         self._kme, self._own, self._store = kme, own, store
         self._endpoints, self._sources, self._rules, self._met = endpoints, sources, rules, met
+        self._acted = acted
         self._drawing: dict[tuple[KmeId, str], asyncio.Lock] = {}
 
     def hello(self, peer: KmeId) -> PeerHello:
@@ -190,6 +192,7 @@ class PeerDesk:
             for found in drawn.values():
                 if not isinstance(found, Verdict):
                     found[0].wipe()
+        self._acted(received.turn.lane)
         return msgspec.msgpack.encode(answers)
 
     async def _join(self, link: str, text: str) -> None:
@@ -279,11 +282,13 @@ class PeerLine:
         transport: PeerTransport,
         happened: Callable[[KmeId, Event], Awaitable[None]],
         standing: Callable[[KmeId, str | None, bool], None],
+        acted: Callable[[str], None] = lambda lane: None,
     ) -> None:
         self.epoch: str | None = None
         self.trouble: str | None = "not met yet"
         self._desk, self._kme, self._endpoint, self._store, self._rules = desk, kme, endpoint, store, rules
         self._transport, self._happened, self._standing = transport, happened, standing
+        self._acted = acted
         self._wake = asyncio.Event()
         self._old_stores = 0
 
@@ -367,6 +372,7 @@ class PeerLine:
         )
         for event in events:
             await self._happened(peer, event)
+        self._acted(lane)
         return bool(answers.answers)
 
 

@@ -56,6 +56,7 @@ from openqci.delivery.end_to_end.target import (
     due_keys,
     forget_overdue,
     release,
+    release_relay,
     share_arrived,
     withdraw,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "provenance_of",
     "range_bytes",
     "release",
+    "release_relay",
     "share_arrived",
     "share_confirmed",
     "share_failed",

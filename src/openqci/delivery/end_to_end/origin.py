@@ -21,7 +21,7 @@ from openqci.delivery.end_to_end.order import (
 )
 from openqci.delivery.end_to_end.payload import batch_by, masked, opened, tag_text, word_of
 from openqci.delivery.key_ids import BATCH_TAG_BITS
-from openqci.delivery.pair_stock import KeyBatch, store_batch, tag_was_used
+from openqci.delivery.pair_stock import KeyBatch, aside_stream, store_batch, tag_was_drawn
 from openqci.keystore.ports import KmeView
 from openqci.relay import RelayOrder
 from openqci.relay import begin as begin_relay
@@ -118,7 +118,7 @@ def begin(
             available_bytes=0,
         )
     invariant(0 <= batch_tag < 1 << BATCH_TAG_BITS, "a batch tag has 40 bits")
-    while _tag_was_begun(view, batch_tag):
+    while tag_was_drawn(view, batch_tag):
         batch_tag = (batch_tag + 1) % (1 << BATCH_TAG_BITS)
     part, secret = None, None
     if kem is not None and wanted.policy is not HybridPolicy.QUANTUM:
@@ -258,15 +258,9 @@ def _open_of_relay(view: KmeView, relay_id: str) -> OpenKey | None:
     return _decode_open(body) if body is not None else None
 
 
-def _tag_was_begun(view: KmeView, batch_tag: int) -> bool:
-    aside = _aside(batch_tag)
-    begun = next((name for name, _ in view.streams(aside)), None) == aside
-    return begun or tag_was_used(view, batch_tag, "master")
-
-
 def _decode_open(body: bytes) -> OpenKey:
     return msgspec.msgpack.decode(body, type=OpenKey)
 
 
 def _aside(batch_tag: int) -> StreamId:
-    return StreamId(f"end-to-end/{tag_text(batch_tag)}")
+    return aside_stream("end-to-end", batch_tag)

@@ -139,6 +139,15 @@ def release(view: KmeView, origin_kme: KmeId, batch_tag: int) -> bool:
     return True
 
 
+def release_relay(view: KmeView, relay_id: str) -> bool:
+    """Forget what was due by one of its relays, at the target; False if that was done before."""
+    due = _due_of_relay(view, relay_id)
+    if due is None or not due.word:
+        return False
+    _forget_due(view, due)
+    return True
+
+
 def due_keys(view: KmeView) -> list[DueKey]:
     """Return the batches that wait for shares or for their origins, at the target."""
     return [_decode_due(body) for _, body in view.records(DUE_KIND)]
