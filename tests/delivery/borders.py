@@ -36,7 +36,7 @@ from openqci.delivery.etsi020_rules import (
     VoidsToSend,
     Work,
 )
-from openqci.delivery.transfers import HERE, Neighbour, Side
+from openqci.delivery.transfers import HERE, INSIDE, Neighbour, Side
 from openqci.keystore import outbox
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.keystore.ports import KmeView
@@ -225,10 +225,15 @@ class Networks:
     def step(self, name: KmeId) -> int:
         """Do what is due at one KME now; return how much that was."""
         kme = self.kmes[name]
-        work = kme.border(lambda border: border.work(), self.now_s)
+        work = self.work_of(kme)
         for one in work:
             self.do(kme, one)
         return len(work) + self._carry_inside(kme)
+
+    def work_of(self, kme: Kme) -> list[Work]:
+        """Take up what is due at one KME in every lane."""
+        lanes = (INSIDE, *kme.partners)
+        return kme.border(lambda border: [one for lane in lanes for one in border.work(lane)], self.now_s)
 
     def do(self, kme: Kme, work: Work) -> None:
         if isinstance(work, KeyToCarry):

@@ -155,7 +155,7 @@ def test_a_batch_whose_target_does_not_confirm_it_is_not_released() -> None:
     found = two()
     heard = found["pt"].border
     key_id, _ = found.originate("pt", ALICE, BOB, value=key_bytes(1072), batch_tag=7)
-    (work,) = found["pt"].border(lambda border: border.work(), found.now_s)
+    (work,) = found.work_of(found["pt"])
     found.loses = lambda kind, *_: kind == "acks"
     found.do(found["pt"], work)
     plain = model.AckContainer((model.AckKey(key_id),), AckStatus.RELAYED, ALICE, (BOB,))

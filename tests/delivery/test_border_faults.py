@@ -67,7 +67,7 @@ class Story:
     def die(self) -> None:
         """A KME takes up its work, and dies with it: nothing of it is sent."""
         kme = self.found.kmes[self.chance.choice(list(self.found.kmes))]
-        for work in kme.border(lambda border: border.work(), self.found.now_s):
+        for work in self.found.work_of(kme):
             for value in getattr(work, "values", ()):
                 value.wipe()
 

@@ -40,6 +40,16 @@ def document() -> dict[str, Any]:
     }
 
 
+REMOTE = {"domain": "FR", "saes": ["app-fr"], "via": ["kme-b"]}
+PARTNER = {
+    "kme_id": "kme-es",
+    "domain": "ES",
+    "url": "https://es:9020",
+    "authority": "es.pem",
+    "own_callback_url": "https://here:9020/kmapi/v1/ext_keys/ack",
+}
+
+
 def faults_of(changed: dict[str, Any]) -> str:
     with pytest.raises(ConfigurationError) as raised:
         checked_config(Path("kme.toml"), changed)
@@ -77,6 +87,17 @@ def test_the_page_names_every_setting_and_no_other() -> None:
         (("listen", "sae"), "8443", "listen.sae"),
         (("link", 0, "peer"), "kme-x", "link[0].peer: 'kme-x' is no [[peer]]; expected one of ['kme-b']"),
         (("link", 0, "low_bytes"), 1 << 30, "link[0].low_bytes: is above high_bytes"),
+        (("remote",), [REMOTE], "etsi020: is missing; expected a section with the domain of this node"),
+        (("partner",), [PARTNER], "listen.etsi020: is missing; expected the address at which partners call"),
+        (("remote",), [{**REMOTE, "via": ["x"]}], "remote[0].via: x: no [[partner]] and no [[peer]]"),
+        (("remote",), [{**REMOTE, "saes": ["app-b"]}], "sae: 'app-b' occurs more than once"),
+        (("partner",), [{**PARTNER, "agreement": "x"}], "partner[0].agreement: 'x' is no [[agreement]]"),
+        (("partner",), [{**PARTNER, "draft": True}], "partner[0].targets_max: is above 1"),
+        (
+            ("agreement",),
+            [{"name": "x", "valid_from": "2026-02-30"}],
+            "agreement[0].valid_from: '2026-02-30'",
+        ),
         (("pair", 0, "master"), "app-x", "pair[0].master: 'app-x' is not served here"),
         (("pair", 0, "slaves"), ["app-a"], "pair[0].slaves: 'app-a' is at no [[peer]] with a [[link]]"),
         (("sae", 0, "id"), "app b", "sae[0].id"),

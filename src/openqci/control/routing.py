@@ -18,7 +18,7 @@ measurements.
 [('ab', 'bc'), ('da', 'cd')]
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
@@ -126,6 +126,11 @@ class Router:
         asked = np.array([cost(link, sender) for link, sender in self.edges], dtype=float)
         epsilons = None if epsilon is None else np.array([epsilon(link) for link in self._links])
         return Prices(in_grains(asked), epsilons)
+
+    def without(self, prices: Prices, links: Collection[LinkId]) -> Prices:
+        """Return the same prices with some links closed."""
+        closed = [link in links for link in self._links]
+        return Prices(np.where(closed, inf, prices.grains), prices.epsilons)
 
     @property
     def edges(self) -> Iterator[tuple[LinkId, SiteId]]:

@@ -1,8 +1,9 @@
 """What a KME has to send over its borders, and what it makes of the answers.
 
 The part of :class:`openqci.delivery.etsi020.Border` from which the shell works: everything that waits stands
-in one durable list in order of time, so that a KME which is killed goes on from its store alone. What is
-handed out as work is put off by the time of a request first; if the shell dies with it, it comes again.
+in durable lists in order of time, one for each partner, so that a KME which is killed goes on from its store
+alone. What is handed out as work is put off by the time of a request first; if the shell dies with it, it
+comes again.
 """
 
 from collections import defaultdict
@@ -31,16 +32,23 @@ VALUES_PER_REQUEST_BYTES_MAX = 512 * 1024
 """Key that travels in one request: half of what we take in one, in base64 and with its extensions."""
 
 
+NAMES_MAX = 512
+"""What is taken up in one transaction."""
+
+
 class BorderWork(BorderEndings):
     """What is due, and what came of it."""
 
-    def work(self, names_max: int = 512) -> list[Work]:
-        """Return what is to be sent now, and put each off by the time of a request; give up what is late."""
+    def work(self, lane: str, names_max: int = NAMES_MAX) -> list[Work]:
+        """Return what is to be done now in a lane: for a partner, or at this KME (``transfers.INSIDE``).
+
+        Each is put off by the time of a request. What is late is given up here.
+        """
         keys: dict[tuple[KmeId, object], list[Transfer]] = defaultdict(list)
         acks: dict[tuple[KmeId, str], list[Ack]] = defaultdict(list)
         voids: dict[tuple[KmeId, object], list[VoidDuty]] = defaultdict(list)
         carried: list[KeyToCarry] = []
-        for name in transfers.due(self._view, self._now_s, names_max):
+        for name in transfers.due(self._view, lane, self._now_s, names_max):
             entry = transfers.find_due(self._view, name)
             if isinstance(entry, Ack):
                 self._due_ack(entry, acks)

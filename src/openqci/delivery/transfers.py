@@ -4,7 +4,8 @@ A *transfer* is one key with the applications that it is for, on its way through
 neighbour (a partner of another network, a KME of our own network, or this KME itself) to the downstream one.
 Key bytes lie in sealed streams and nowhere else; records say where. Beside the transfers there are
 acknowledgements and voids that wait to be heard by a partner, the IDs of keys that were voided before they
-came, and one list of all that is due, in order of time, from which the shell works.
+came, and a list of all that is due, in order of time, from which the shell works. Each partner has a *lane*
+of that list, so that one which does not answer holds up nobody else (invariant I9).
 
 The rules by which all this changes are in :mod:`openqci.delivery.etsi020`.
 """
@@ -32,6 +33,11 @@ COUNT_KIND = "transfer-count"
 
 VALUE_STREAM, CHECK_STREAM = StreamId("transfer/value"), StreamId("transfer/check")
 """Values on their way, and the MAC keys by which a request that is sent again is known to be the same."""
+
+INSIDE = "-"
+"""The lane of what is done at this KME alone; every other lane is that of a partner."""
+
+WAITING_COUNTED_MAX = 10_000
 
 GONE = -1
 """Place of bytes that are no longer here."""
@@ -115,6 +121,11 @@ class Transfer(msgspec.Struct, frozen=True):
         return self.initiator, tuple(sorted(self.targets))
 
     @property
+    def lane(self) -> str:
+        to_partner = self.downstream.side is Side.PARTNER and self.state in PENDING
+        return self.downstream.kme if to_partner else INSIDE
+
+    @property
     def due_name(self) -> str:
         return f"key/{self.key_id}"
 
@@ -140,6 +151,10 @@ class Ack(msgspec.Struct, frozen=True):
         return f"{self.key.key_id}/{self.number:016d}"
 
     @property
+    def lane(self) -> str:
+        return self.partner
+
+    @property
     def due_name(self) -> str:
         return f"ack/{self.record_key}"
 
@@ -158,6 +173,10 @@ class VoidDuty(msgspec.Struct, frozen=True):
     @property
     def record_key(self) -> str:
         return f"{self.key_id}/{self.neighbour}"
+
+    @property
+    def lane(self) -> str:
+        return self.neighbour.kme if self.neighbour.side is Side.PARTNER else INSIDE
 
     @property
     def due_name(self) -> str:
@@ -205,6 +224,12 @@ def of_association(view: KmeView, initiator: SaeId, targets: Sequence[SaeId]) ->
 def pending(view: KmeView, neighbour: Neighbour) -> int:
     """Return how many keys that came from a neighbour are still on their way."""
     return int(view.record(COUNT_KIND, str(neighbour)) or b"0")
+
+
+def coming_bytes(view: KmeView, initiator: SaeId, targets: Sequence[SaeId]) -> int:
+    """Return how much of what set out here for an association is still on its way."""
+    name = f"coming/{_association_prefix(initiator, targets)}"
+    return int(view.record(COUNT_KIND, name) or b"0")
 
 
 def all_transfers(view: KmeView) -> Iterator[Transfer]:
@@ -333,7 +358,7 @@ def refuse_from_now_on(view: KmeView, neighbour: Neighbour, key_id: KeyId, until
     name = f"{neighbour}/{key_id}"
     if view.record(REFUSED_KIND, name) is None:
         view.put_record(REFUSED_KIND, name, str(until_s).encode())
-        view.put_record(DUE_KIND, _due_key(until_s, f"refused/{name}"), b"")
+        view.put_record(DUE_KIND, _due_key(INSIDE, until_s, f"refused/{name}"), b"")
 
 
 def is_refused(view: KmeView, neighbour: Neighbour, key_id: KeyId) -> bool:
@@ -344,21 +369,31 @@ def is_refused(view: KmeView, neighbour: Neighbour, key_id: KeyId) -> bool:
 # What is due
 
 
-def due(view: KmeView, now_s: float, names_max: int) -> list[str]:
-    """Return the names of what is due, the most overdue first; ``find_due`` finds each."""
+def due(view: KmeView, lane: str, now_s: float, names_max: int) -> list[str]:
+    """Return the names of what is due in a lane, the most overdue first; ``find_due`` finds each."""
     found: list[str] = []
-    for key, _ in view.records(DUE_KIND):
-        at, _, name = key.partition("/")
-        if int(at) > int(now_s * 1e6) or len(found) == names_max:
+    for key, _ in view.records(DUE_KIND, f"{lane}/", names_max):
+        at, _, name = key.removeprefix(f"{lane}/").partition("/")
+        if int(at) > int(now_s * 1e6):
             break
         found.append(name)
     return found
 
 
-def next_due_s(view: KmeView) -> float | None:
-    """Return when something is due next, or None."""
-    first = next(iter(view.records(DUE_KIND, limit=1)), None)
-    return int(first[0].partition("/")[0]) / 1e6 if first is not None else None
+def next_due_s(view: KmeView, lane: str) -> float | None:
+    """Return when something is due next in a lane, or None."""
+    first = next(iter(view.records(DUE_KIND, f"{lane}/", 1)), None)
+    return int(first[0].removeprefix(f"{lane}/").partition("/")[0]) / 1e6 if first is not None else None
+
+
+def lanes(view: KmeView) -> list[str]:
+    """Return the lanes in which anything is written down, also those of partners that are no more."""
+    return sorted({key.partition("/")[0] for key, _ in view.records(DUE_KIND)})
+
+
+def waiting(view: KmeView, lane: str) -> int:
+    """Return how much waits in a lane, up to ``WAITING_COUNTED_MAX``."""
+    return sum(1 for _ in view.records(DUE_KIND, f"{lane}/", WAITING_COUNTED_MAX))
 
 
 def find_due(view: KmeView, name: str) -> Scheduled | None:
@@ -373,28 +408,40 @@ def find_due(view: KmeView, name: str) -> Scheduled | None:
     until = view.record(REFUSED_KIND, key)
     if until is not None:
         view.drop_record(REFUSED_KIND, key)
-        view.drop_record(DUE_KIND, _due_key(float(until), name))
+        view.drop_record(DUE_KIND, _due_key(INSIDE, float(until), name))
     return None
 
 
 def _arm(view: KmeView, known: Scheduled | None, now: Scheduled | None) -> None:
     """Move an entry of the list of what is due."""
     if known is not None:
-        view.drop_record(DUE_KIND, _due_key(known.due_s, known.due_name))
+        view.drop_record(DUE_KIND, _due_key(known.lane, known.due_s, known.due_name))
     if now is not None:
-        view.put_record(DUE_KIND, _due_key(now.due_s, now.due_name), b"")
+        view.put_record(DUE_KIND, _due_key(now.lane, now.due_s, now.due_name), b"")
 
 
 def _count(view: KmeView, known: Transfer | None, now: Transfer) -> None:
     was = known is not None and known.state in PENDING
     change = (now.state in PENDING) - was
-    if change:
-        name = str(now.upstream)
-        view.put_record(COUNT_KIND, name, str(pending(view, now.upstream) + change).encode())
+    if not change:
+        return
+    _add(view, str(now.upstream), change)
+    if now.upstream == HERE:
+        name = f"coming/{_association_prefix(now.initiator, now.targets)}"
+        _add(view, name, change * now.value_bytes)
 
 
-def _due_key(due_s: float, name: str) -> str:
-    return f"{int(due_s * 1e6):020d}/{name}"
+def _add(view: KmeView, name: str, change: int) -> None:
+    total = int(view.record(COUNT_KIND, name) or b"0") + change
+    invariant(total >= 0, "no less than nothing is on its way")
+    if total:
+        view.put_record(COUNT_KIND, name, str(total).encode())
+    else:
+        view.drop_record(COUNT_KIND, name)
+
+
+def _due_key(lane: str, due_s: float, name: str) -> str:
+    return f"{lane}/{int(due_s * 1e6):020d}/{name}"
 
 
 def _association_prefix(initiator: SaeId, targets: Sequence[SaeId]) -> str:

@@ -14,6 +14,7 @@ each with file, line, path and what was expected. What a hop can *yield* is not 
 :mod:`openqci.links`; the facts behind ``eu27`` are in :mod:`openqci.network.catalogue`.
 """
 
+from openqci.network.demand_model import modelled_demand
 from openqci.network.documents import LocatedFault
 from openqci.network.expansion import Link, SpanRule, expand
 from openqci.network.model import Device, Flow, Hop, Network, Sae, Site, StockRule, network_digest
@@ -35,6 +36,7 @@ __all__ = [
     "StockRule",
     "expand",
     "load_scenario",
+    "modelled_demand",
     "network_digest",
     "scenario_names",
     "scenario_schema",

@@ -19,10 +19,13 @@ from importlib.resources.abc import Traversable
 from itertools import chain
 from pathlib import Path
 
+import msgspec
+
 from openqci.core.errors import ConfigurationError, Fault, invariant
 from openqci.core.identifiers import DomainId, LinkId, SiteId
 from openqci.network import consistency
 from openqci.network.catalogue import catalogue_links, catalogue_sites, catalogue_text, member_state_of
+from openqci.network.demand_model import modelled_demand
 from openqci.network.documents import Document, LocatedFault, parse_document
 from openqci.network.expansion import Link, SpanRule, expand, spans
 from openqci.network.model import Device, Hop, Network, Site, network_digest
@@ -43,7 +46,7 @@ def scenario_names() -> tuple[str, ...]:
     )
 
 
-def load_scenario(path_or_name: str | Path) -> Network:
+def load_scenario(path_or_name: str | Path, *, whole_demand: bool = False) -> Network:
     """Read, check and expand a scenario.
 
     Parameters
@@ -51,6 +54,9 @@ def load_scenario(path_or_name: str | Path) -> Network:
     path_or_name : str or Path
         The name of a shipped scenario (:func:`scenario_names`), or a folder. A shipped name wins over a
         folder of that name in the working directory; ``./eu27`` or a ``Path`` is always the folder.
+    whole_demand : bool
+        Take the flows of the demand model that ``demand.yaml`` names in place of those that it lists. Where
+        it names none, nothing changes.
 
     Raises
     ------
@@ -63,7 +69,8 @@ def load_scenario(path_or_name: str | Path) -> Network:
     _check(parts)
     if parts.faults or parts.settings is None:
         raise ConfigurationError(*parts.faults)
-    return _build(parts.settings, parts)
+    network = _build(parts.settings, parts)
+    return _with_whole_demand(network) if whole_demand and _names_model(parts) else network
 
 
 def _shipped() -> Traversable:
@@ -140,6 +147,7 @@ def _check(parts: Parts) -> None:
             _settings_faults(settings, parts.documents["scenario"], devices),
             consistency.link_faults(parts.links, sites, devices, settings.submarine_km_max),
             consistency.sae_faults(parts.saes, sites),
+            _model_faults(settings, parts),
             _faults_without_places(parts, known_sites, known_links),
         )
     )
@@ -166,6 +174,19 @@ def _settings_faults(settings: Settings, document: Document, devices: consistenc
         if devices.lack(device)
     ]
     return [*consistency.stock_faults(settings.stock, document), *unknown]
+
+
+def _names_model(parts: Parts) -> bool:
+    document = parts.documents.get("demand")
+    content = document.content if document is not None else None
+    return isinstance(content, dict) and content.get("model") is not None
+
+
+def _model_faults(settings: Settings, parts: Parts) -> list[LocatedFault]:
+    if settings.catalogue or not _names_model(parts):
+        return []
+    message = "the model speaks of the catalogue's sites; expected catalogue: euroqci in scenario.yaml"
+    return [parts.documents["demand"].fault(("model",), message)]
 
 
 def _whole_faults(settings: Settings, parts: Parts) -> list[LocatedFault]:
@@ -223,3 +244,11 @@ def _build(settings: Settings, parts: Parts) -> Network:
     wrong = network.consistency_check()
     invariant(not wrong, "; ".join(wrong))
     return network
+
+
+def _with_whole_demand(network: Network) -> Network:
+    """Return the network with the model's flows in place of those that are listed; all SAEs stay."""
+    saes, flows = modelled_demand(network.sites, network.hops.values())
+    return msgspec.structs.replace(
+        network, saes=network.saes | {sae.sae_id: sae for sae in saes}, flows=flows
+    )

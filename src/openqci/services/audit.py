@@ -53,6 +53,7 @@ class AuditEvent(StrEnum):
     DEPOSIT_REFUSED = "deposit-refused"
     BATCH_FAILED = "batch-failed"
     KEY_EXPIRED = "key-expired"
+    KEY_CROSSED = "key-crossed-border"
     CERTIFICATES_READ = "certificates-read"
     ALARM_RAISED = "alarm-raised"
     ALARM_CLEARED = "alarm-cleared"

@@ -22,11 +22,14 @@ from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.delivery.admission import Quota
 from openqci.delivery.agreement import give_up_rest
 from openqci.delivery.directory import SaeDirectory, SaeRecord
+from openqci.delivery.etsi020_rules import KeysReleased
 from openqci.delivery.pair_stock import KeyBatch, RestRule
 from openqci.delivery.skip import SkipRules
 from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.audit import AuditEvent, AuditLog
+from openqci.services.border_origin import either
+from openqci.services.borders import Borders
 from openqci.services.controller_line import ControllerLine
 from openqci.services.domain import BY_CONFIGURATION, DomainDesk, describe
 from openqci.services.etsi004_server import Etsi004Server, StreamService
@@ -68,6 +71,11 @@ def enter_applications(transaction: StoreTransaction, loaded: LoadedConfig) -> N
     directory = SaeDirectory(transaction)
     wanted = {SaeId(sae.id): (loaded.kme_id, sae.certificate_sha256 or "") for sae in loaded.config.sae} | {
         SaeId(sae): (KmeId(peer.kme_id), "") for peer in loaded.config.peer for sae in peer.saes
+    }
+    wanted |= {
+        SaeId(sae): (KmeId(remote.kme_id or remote.domain), "")
+        for remote in loaded.config.remote
+        for sae in remote.saes
     }
     known = {record.sae_id: record for record in directory.saes()}
     for sae_id in known.keys() - wanted.keys():
@@ -130,7 +138,9 @@ class KmeApp:
             self.node.far.take(self.domain.current)
         profile = config.etsi014.profile()
         self._rests = RestRule(profile.key_size_bits // 8, give_up_rest)
-        self.service = KmeService(self.store, on_demand=self.node.demand, profile=profile, rests=self._rests)
+        self.borders = self._make_borders()
+        demand = self.node.demand if self.borders is None else either(self.borders.stocks, self.node.demand)
+        self.service = KmeService(self.store, on_demand=demand, profile=profile, rests=self._rests)
         self.node.stock_arrived = self._stock_arrived
         self.service.observer = self.watch
         self.service.quotas = {
@@ -166,6 +176,7 @@ class KmeApp:
                 self.zeroise,
                 self._mapped_roles(),
                 renew=self.renew,
+                account=self.borders.account if self.borders is not None else None,
             ),
             operator_host,
             operator_port,
@@ -179,6 +190,7 @@ class KmeApp:
             *self._skip_listeners,
             *self._stream_servers,
             *self._module_listeners,
+            *(self.borders.listeners() if self.borders is not None else ()),
             self.operator_listener,
         ]
         for listener in [*listeners, self.peer_listener, self.sae_server]:
@@ -193,6 +205,18 @@ class KmeApp:
             store_id=self.own.store_id,
             generation=self.own.generation,
         )
+
+    def _make_borders(self) -> Borders | None:
+        """Return the borders of the node, if the configuration says that it has any."""
+        section = self.loaded.config.etsi020
+        if section is None:
+            return None
+        borders = Borders(self.loaded, section, self.store, self.watch, lambda: self.domain.current)
+        borders.watch(self._trouble, self.watch.named_key_expired)
+        borders.happened = self.watch.at_border
+        borders.released = self._keys_released
+        self._to_stop.append(borders.service.close)
+        return borders
 
     def _make_skip(self) -> list[HttpsListener]:
         """Return the listeners of SKIP that the configuration asks for: with certificates, with keys."""
@@ -272,6 +296,8 @@ class KmeApp:
                 await listener.reload(self._files.server_context(), self._files.is_revoked)
             for server in self._stream_servers:
                 await server.reload(self._files.server_context(), self._files.is_revoked)
+            if self.borders is not None:
+                await self.borders.reload()
         except ConfigurationError as error:
             self._trouble("certificates", self.loaded.kme_id, str(error))
         else:
@@ -290,7 +316,13 @@ class KmeApp:
         stopping: asyncio.Task[Any] = asyncio.create_task(self.stop.wait())
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(work())
-            for work in (self.node.run, self._keep_anchor, self._keep_keyring, *self._controller_work())
+            for work in (
+                self.node.run,
+                self._keep_anchor,
+                self._keep_keyring,
+                *self._controller_work(),
+                *(self.borders.work() if self.borders is not None else ()),
+            )
         ]
         try:
             await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -425,6 +457,7 @@ class KmeApp:
                 "public_key": base64.b64encode(self._kem_key.public.key).decode(),
             },
             "audit_head": {"number": self.audit.head.number, "hash": self.audit.head.hash},
+            "borders": await self.borders.status() if self.borders is not None else None,
             **self._with_forecasts(await self.node.status()),
         }
 
@@ -484,6 +517,9 @@ class KmeApp:
     def _certificate_days_left(self) -> float:
         left = self._own_certificate.not_valid_after_utc - datetime.now(UTC)
         return round(left.total_seconds() / 86400, 2)
+
+    def _keys_released(self, released: KeysReleased) -> None:
+        self.service.stock_arrived(released.master, released.slave, released.additional, released.key_bytes)
 
     def _stock_arrived(self, batch: KeyBatch) -> None:
         self.service.stock_arrived(

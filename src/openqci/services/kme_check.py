@@ -16,9 +16,24 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from openqci.core.errors import ConfigurationError, OpenQCIError
+from openqci.core.errors import ConfigurationError, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId
-from openqci.services.kme_config import AnySource, LoadedConfig, Source004Section, Source014Section
+from openqci.delivery.etsi020_model import (
+    DRAFT_VERSIONS_PATH,
+    VERSION,
+    VERSIONS_PATH,
+    problem_in,
+    versions_from_body,
+)
+from openqci.services.border_config import partner_files
+from openqci.services.etsi020_client import PartnerClient
+from openqci.services.kme_config import (
+    AnySource,
+    LoadedConfig,
+    PartnerSection,
+    Source004Section,
+    Source014Section,
+)
 from openqci.services.pki import kme_identity, read_certificate, read_certificates
 from openqci.services.sources import make_source, module_tls
 from openqci.services.state_folder import StateFolder, store_identity
@@ -66,6 +81,9 @@ def check(loaded: LoadedConfig) -> list[Result]:
         results.append(_node_names(loaded))
     for file in loaded.tls_files().revocation_lists:
         results.append(_revocation_list(file))
+    for partner in loaded.config.partner:
+        results.append(_authority(f"partner {partner.kme_id}: authority", loaded.path(partner.authority)))
+        results += [_revocation_list(loaded.path(file)) for file in partner.revocation_lists]
     return [*results, _state(loaded)]
 
 
@@ -91,7 +109,31 @@ async def check_neighbours(loaded: LoadedConfig) -> list[Result]:
                 continue
             reached = await _reached(subject, url, context, name)
             results.append(await _module_answers(loaded, link.id, subject) if reached.good else reached)
-    return results
+    return results + [await _partner(loaded, partner) for partner in loaded.config.partner]
+
+
+async def _partner(loaded: LoadedConfig, section: PartnerSection) -> Result:
+    """Ask a partner which versions it speaks."""
+    subject = f"partner {section.kme_id} at {section.url}"
+    path = DRAFT_VERSIONS_PATH if section.draft else VERSIONS_PATH
+    client = PartnerClient(
+        section.url,
+        section.server_name or section.kme_id,
+        partner_files(loaded, section).client_context,
+        CONNECT_S_MAX,
+    )
+    try:
+        answer = await client.versions(path)
+        if answer.status != 200:
+            return Result(subject, answer.reason or f"answers {answer.status}: {problem_in(answer.body)}")
+        versions, capabilities = versions_from_body(answer.body)
+    except (ConfigurationError, RequestRefused) as error:
+        return Result(subject, str(error))
+    finally:
+        await client.close()
+    if VERSION not in versions and not section.draft:
+        return Result(subject, f"speaks {', '.join(sorted(versions)) or 'no version'}; expected {VERSION}")
+    return Result(subject, "", ", ".join([*sorted(versions), *sorted(capabilities)]))
 
 
 def _address_of(section: AnySource) -> tuple[str, str | None]:
@@ -160,6 +202,18 @@ def _certificate(subject: str, certificate_file: Path, key_file: Path, authority
         )
     days = (ends - now).days
     return Result(subject, "", f"holds {days} days more" + ("; renew it" if days < WARN_DAYS else ""))
+
+
+def _authority(subject: str, file: Path) -> Result:
+    """Check that a file holds authorities that still hold."""
+    try:
+        found = read_certificates(file)
+    except ConfigurationError as error:
+        return Result(subject, str(error))
+    ended = [each for each in found if datetime.now(UTC) > each.not_valid_after_utc]
+    if ended:
+        return Result(subject, f"{file}: {ended[0].subject.rfc4514_string()} has ended")
+    return Result(subject, "", ", ".join(each.subject.rfc4514_string() for each in found))
 
 
 def _revocation_list(file: Path) -> Result:

@@ -6,6 +6,7 @@ place and what was expected there. Paths are relative to the file's folder.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ SaeText = Annotated[str, Meta(min_length=1, max_length=64)]
 PathText = Annotated[str, Meta(min_length=1)]
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
 Url = Annotated[str, Meta(pattern=r"^https://[^\s]+$")]
+Day = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Seconds = Annotated[float, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 KeySize = Annotated[int, Meta(ge=64, le=65536, multiple_of=8)]
@@ -73,6 +75,7 @@ class ListenSection(Section, frozen=True, kw_only=True):
     skip_psk: Address | None = None
     etsi004: Address | None = None
     module: Address | None = None
+    etsi020: Address | None = None
 
 
 class StoreSection(Section, frozen=True, kw_only=True):
@@ -251,6 +254,74 @@ class PairSection(Section, frozen=True, kw_only=True):
     ttl_s: Seconds = 86_400.0
 
 
+class BorderSection(Section, frozen=True, kw_only=True):
+    """``[etsi020]``: this KME at the borders of its network, ``domain``.
+
+    ``synchronous`` also answers requests without a callback URL. A key that is on its way for longer than
+    ``transfer_s_max`` is given up and voided; so is one whose acknowledgement nobody takes for ``ack_s_max``.
+    """
+
+    domain: Name
+    synchronous: bool = False
+    transfer_s_max: Annotated[float, Meta(ge=1)] = 300.0
+    ack_wait_s: Annotated[float, Meta(ge=0.1)] = 30.0
+    ack_s_max: Annotated[float, Meta(ge=1)] = 600.0
+    retry_s_max: Annotated[float, Meta(ge=0.1)] = 60.0
+    keep_s: Annotated[float, Meta(ge=1)] = 86_400.0
+
+
+class PartnerSection(Section, frozen=True, kw_only=True):
+    """``[[partner]]``: a KME of another network in the same site, spoken with by ETSI GS QKD 020.
+
+    ``authority`` signs its certificates, and no other's. ``url`` is everything before ``/kmapi``;
+    acknowledgements go to ``callback_urls`` alone. ``own_callback_url`` is where it sends its own to us.
+    """
+
+    kme_id: Name
+    domain: Name
+    url: Url
+    authority: PathText
+    own_callback_url: Url
+    callback_urls: list[Url] = []
+    revocation_lists: list[PathText] = []
+    server_name: str | None = None
+    draft: bool = False
+    agreement: SaeText | None = None
+    pending_max: Positive = 4_096
+    targets_max: Annotated[int, Meta(ge=1, le=64)] = 16
+
+
+class AgreementSection(Section, frozen=True, kw_only=True):
+    """``[[agreement]]``: what is agreed with a partner about the keys that it sends through this network.
+
+    Days are as in ``2026-12-31``, the first of validity and the last; none means no end. ``quota_bytes``
+    may come in each window.
+    """
+
+    name: SaeText
+    valid_from: Day | None = None
+    valid_until: Day | None = None
+    quota_bytes: Positive | None = None
+    window_s: Annotated[float, Meta(ge=1)] = 86_400.0
+    emergency: bool = False
+    priority: Annotated[int, Meta(ge=0, le=7)] = 3
+    price_eur_per_mib: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class RemoteSection(Section, frozen=True, kw_only=True):
+    """``[[remote]]``: applications of another network, and the neighbours by way of whom they are reached.
+
+    ``via`` names partners here, or KMEs of this network that have some, the preferred one first. With
+    ``batches`` the KME there takes whole batches of key, as OpenQCI's do; else each key is sent by itself.
+    """
+
+    domain: Name
+    saes: Annotated[list[SaeText], Meta(min_length=1)]
+    via: Annotated[list[Name], Meta(min_length=1)]
+    kme_id: Name | None = None
+    batches: bool = True
+
+
 class RoleSection(Section, frozen=True, kw_only=True):
     """``[[role]]``: the role of a certificate that does not say so itself (see ``openqci pki issue``)."""
 
@@ -301,6 +372,10 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     pair: list[PairSection] = []
     role: list[RoleSection] = []
     domain: DomainSection | None = None
+    etsi020: BorderSection | None = None
+    partner: list[PartnerSection] = []
+    agreement: list[AgreementSection] = []
+    remote: list[RemoteSection] = []
 
 
 @dataclass(frozen=True)
@@ -343,6 +418,10 @@ class LoadedConfig:
         if any(each.id == sae for each in self.config.sae):
             return self.kme_id
         return next((KmeId(peer.kme_id) for peer in self.config.peer if sae in peer.saes), None)
+
+    def remote_of(self, sae: SaeId) -> RemoteSection | None:
+        """Return what is said of an application of another network, or None."""
+        return next((each for each in self.config.remote if sae in each.saes), None)
 
     def links_to(self, peer: KmeId) -> list[LinkSection]:
         """Return the links to a peer."""
@@ -407,11 +486,26 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
     def fault(place: str, message: str) -> None:
         found.append(Fault(str(loaded.file), place, message))
 
+    found += border_faults(loaded)
     peers = {peer.kme_id for peer in config.peer}
     local = {sae.id for sae in config.sae}
     for place, names in (
-        ("sae", [sae.id for sae in config.sae] + [sae for peer in config.peer for sae in peer.saes]),
-        ("peer", [config.node.kme_id, *(peer.kme_id for peer in config.peer)]),
+        (
+            "sae",
+            [
+                *(sae.id for sae in config.sae),
+                *(sae for peer in config.peer for sae in peer.saes),
+                *(sae for remote in config.remote for sae in remote.saes),
+            ],
+        ),
+        (
+            "peer",
+            [
+                config.node.kme_id,
+                *(peer.kme_id for peer in config.peer),
+                *(each.kme_id for each in config.partner),
+            ],
+        ),
         ("link", [link.id for link in config.link]),
         (
             "link.etsi004_push.module",
@@ -464,9 +558,69 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             fault(f"pair[{number}].low_keys", "is above high_keys")
         for slave in pair.slaves:
             kme = loaded.kme_of(SaeId(slave))
-            if kme is None or kme == loaded.kme_id or not loaded.links_to(kme):
-                fault(f"pair[{number}].slaves", f"{slave!r} is at no [[peer]] with a [[link]]")
+            beyond = loaded.remote_of(SaeId(slave)) is not None
+            if not beyond and (kme is None or kme == loaded.kme_id or not loaded.links_to(kme)):
+                text = f"{slave!r} is at no [[peer]] with a [[link]], and in no [[remote]]"
+                fault(f"pair[{number}].slaves", text)
+        remotes = [loaded.remote_of(SaeId(slave)) for slave in pair.slaves]
+        if len({each.domain if each is not None else "" for each in remotes}) > 1:
+            fault(f"pair[{number}].slaves", "are served in several networks; expected one pair for each")
     return found
+
+
+def border_faults(loaded: LoadedConfig) -> list[Fault]:
+    """Return what contradicts itself in what a configuration says of borders."""
+    config, found = loaded.config, []
+
+    def fault(place: str, message: str) -> None:
+        found.append(Fault(str(loaded.file), place, message))
+
+    agreements = {each.name for each in config.agreement}
+    neighbours = {partner.kme_id for partner in config.partner} | {peer.kme_id for peer in config.peer}
+    if config.etsi020 is None and (config.partner or config.remote):
+        fault("etsi020", "is missing; expected a section with the domain of this node")
+    if config.partner and config.listen.etsi020 is None:
+        fault("listen.etsi020", "is missing; expected the address at which partners call")
+    for place, names in (
+        ("agreement", [each.name for each in config.agreement]),
+        ("remote", [each.domain for each in config.remote]),
+    ):
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            fault(place, f"{name!r} occurs more than once; expected each once")
+    for number, partner in enumerate(config.partner):
+        place = f"partner[{number}]"
+        if partner.agreement is not None and partner.agreement not in agreements:
+            fault(f"{place}.agreement", f"{partner.agreement!r} is no [[agreement]]")
+        if config.etsi020 is not None and partner.domain == config.etsi020.domain:
+            fault(f"{place}.domain", "is this node's own; partners are of other networks")
+        if partner.draft and partner.targets_max > 1:
+            fault(f"{place}.targets_max", "is above 1; drafts acknowledge each target by itself")
+    for number, agreement in enumerate(config.agreement):
+        for name in ("valid_from", "valid_until"):
+            if (day := getattr(agreement, name)) is not None and start_of_day_s(day) is None:
+                fault(f"agreement[{number}].{name}", f"{day!r} is no day; expected one as in 2026-12-31")
+    for number, remote in enumerate(config.remote):
+        unknown = [name for name in remote.via if name not in neighbours and config.domain is None]
+        if unknown:
+            fault(f"remote[{number}].via", f"{', '.join(unknown)}: no [[partner]] and no [[peer]]")
+        for sae in remote.saes:
+            try:
+                parse_sae_id(sae)
+            except ConfigurationError as error:
+                fault(f"remote[{number}].saes", str(error))
+    return found
+
+
+def start_of_day_s(day: str) -> float | None:
+    """Return when a day begins, in UTC, or None if there is no such day.
+
+    >>> start_of_day_s("1970-01-02"), start_of_day_s("2026-02-30")
+    (86400.0, None)
+    """
+    try:
+        return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def host_and_port(address: str) -> tuple[str, int]:

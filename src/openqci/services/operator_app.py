@@ -19,6 +19,8 @@ from openqci.delivery.etsi014_model import error_body
 from openqci.services.roles import MAY_DESTROY, MAY_LOOK, Holder, Role, holder_of
 
 ZEROISE_WORD = "zeroise"
+ACCOUNT_LINES_MAX = 10_000
+"""Lines of an account in one answer; who wants more asks for those after the last."""
 
 Document = dict[str, Any]
 
@@ -31,6 +33,7 @@ def operator_application(
     mapped: Mapping[str, tuple[Role, str]],
     *,
     renew: Callable[[], Awaitable[int]] | None = None,
+    account: Callable[[int, int], Awaitable[Document]] | None = None,
 ) -> Starlette:
     """Return the application.
 
@@ -48,6 +51,8 @@ def operator_application(
         Role and name by certificate SHA-256, for certificates of other authorities.
     renew
         Renews the keys that the store is sealed under; returns the number of the root key in use then.
+    account
+        The account of what crossed the node's borders: lines after a number, at most so many, and sums.
     """
 
     async def live(_: Request) -> Response:
@@ -80,6 +85,15 @@ def operator_application(
             raise RequestRefused(404, "this node has no keys to renew")
         return _json({"status": "renewed", "root_key": await renew()})
 
+    async def border_account(request: Request) -> Response:
+        _allowed(request, MAY_LOOK)
+        if account is None:
+            raise RequestRefused(404, "this node stands at no border")
+        after = request.query_params.get("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) < 16):
+            raise RequestRefused(400, "after shall be the number of a line")
+        return _json(await account(int(after), ACCOUNT_LINES_MAX))
+
     def _allowed(request: Request, roles: frozenset[Role]) -> Holder:
         certificate = request.state.certificate
         holder = holder_of(certificate, dict(mapped)) if certificate else None
@@ -101,6 +115,7 @@ def operator_application(
             Route("/metrics", all_metrics),
             Route("/zeroise", destroy, methods=["POST"]),
             Route("/renew", new_keys, methods=["POST"]),
+            Route("/account", border_account),
         ],
         exception_handlers={RequestRefused: refused},
     )

@@ -273,6 +273,8 @@ def identity_in(file: Path) -> PeerIdentity | None:
 
 
 def _identity(certificate: x509.Certificate, rule: IdentityRule = "uri") -> PeerIdentity | None:
+    if _uris(certificate, KME_URN):
+        return None  # a KME is no application, whatever else its certificate says
     uris = set(_sae_uris(certificate))
     common = {str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
     names = {

@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+BORDER_LABELS = ("partner", "direction", "outcome")
+
+
 class Telemetry:
     """The metrics of one node, in a registry of its own."""
 
@@ -35,6 +38,15 @@ class Telemetry:
         )
         self.batches = self._counter(
             "batches", "Batches of key, agreed or failed, by peer.", "peer", "outcome"
+        )
+        self.border_keys = self._counter(
+            "border_keys", "Keys over borders, by partner, direction and outcome.", *BORDER_LABELS
+        )
+        self.border_bytes = self._counter(
+            "border_bytes", "Key over borders, by partner, direction and outcome.", *BORDER_LABELS
+        )
+        self.border_due = self._gauge(
+            "border_due", "What waits to be told to a partner, or to be heard from it.", "partner"
         )
         self.expired_bytes = self._counter("expired_bytes", "Key destroyed because its time was over.")
         self.uptime_seconds = self._gauge("uptime_seconds", "Time since the node started.")
@@ -72,6 +84,8 @@ class Telemetry:
             names = pair["master"], "+".join(pair["slaves"])
             self.pair_stock_bytes.labels(*names).set(pair["stock_bytes"])
             self.pair_low_bytes.labels(*names).set(pair["low_bytes"])
+        for partner in status["borders"]["partners"] if status["borders"] else ():
+            self.border_due.labels(partner["partner"]).set(partner["due"])
         for alarm in status["alarms"]:
             self.alarms_active.labels(alarm["code"]).inc()
         self.certificate_days_left.set(status["certificate_days_left"])

@@ -20,13 +20,17 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """What an interface is, whom it trusts, and who is revoked: all PEM files."""
+    """What an interface is, whom it trusts, and who is revoked: all PEM files.
+
+    ``more_authorities`` are trusted beside ``authority``, where callers of several come to one address.
+    """
 
     certificate: Path
     key: Path
     authority: Path
     revocation_lists: tuple[Path, ...] = ()
     minimum_version: str = "1.2"
+    more_authorities: tuple[Path, ...] = ()
 
     def server_context(self) -> ssl.SSLContext:
         """Return the rules for callers; ConfigurationError names the file that cannot be used."""
@@ -63,7 +67,8 @@ class TlsFiles:
         )
 
     def _load_trusted(self, context: ssl.SSLContext) -> None:
-        load_trusted(context, self.authority)
+        for authority in (self.authority, *self.more_authorities):
+            load_trusted(context, authority)
         for file in self.revocation_lists:
             read_revocation_list(file)
             load_trusted(context, file)

@@ -16,6 +16,8 @@ from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import DeliveredKey
 from openqci.delivery.agreement import BatchAgreed, BatchFailed
 from openqci.delivery.etsi014_model import KEYS_NOT_FOUND
+from openqci.delivery.etsi020_rules import Accounted, BorderEvent
+from openqci.delivery.named_keys import NamedKey
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.delivery.peers import DepositSettled, Meeting, Standing
 from openqci.keystore.deposits import Verdict
@@ -34,6 +36,9 @@ SEVERITY = {
     "domain configuration": "major",
     "controller": "minor",
     "peer": "major",
+    "partner": "major",
+    "border void": "major",
+    "border forged": "critical",
     "source": "major",
     "stock": "major",
     "certificate ends": "minor",
@@ -43,7 +48,7 @@ SEVERITY = {
 }
 """How urgent each alarm is; ``docs/reference/alarms.md`` says what to do."""
 
-LASTING = frozenset({"forged", "clock jump"})
+LASTING = frozenset({"forged", "border forged", "border void", "clock jump"})
 """Alarms that nothing clears by itself: somebody has to look. They go with a restart."""
 
 
@@ -161,6 +166,34 @@ class Watch(Observer):
         self.audit.record(
             AuditEvent.KEY_EXPIRED, master=batch.master_sae, slave=batch.slave_sae, bytes=left_bytes
         )
+
+    def named_key_expired(self, named: NamedKey) -> None:
+        """A key that had come over a border was destroyed because its time was over."""
+        self.telemetry.expired_bytes.inc(named.length_bytes)
+        self.audit.record(
+            AuditEvent.KEY_EXPIRED, master=named.master, slave=named.slave, bytes=named.length_bytes
+        )
+
+    def at_border(self, event: BorderEvent) -> None:
+        """Something came about at a border: what is in the account is in the audit log, too."""
+        if isinstance(event, Accounted):
+            entry = event.entry
+            labels = entry.partner, entry.direction, entry.outcome
+            self.telemetry.border_keys.labels(*labels).inc()
+            self.telemetry.border_bytes.labels(*labels).inc(entry.key_bytes)
+            self.audit.record(
+                AuditEvent.KEY_CROSSED,
+                entry.partner,
+                "kme",
+                direction=entry.direction,
+                outcome=entry.outcome,
+                key_id=entry.key_id,
+                initiator=entry.initiator,
+                targets=list(entry.targets),
+                bytes=entry.key_bytes,
+                agreement=entry.agreement,
+                account=entry.number,
+            )
 
     def _met(self, peer: KmeId, meeting: Meeting) -> None:
         event = {

@@ -61,6 +61,17 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     ]
     if len(pairs) > SHOWN_PAIRS:
         lines.append(f"       and {len(pairs) - SHOWN_PAIRS} pairs with more")
+    borders = status["borders"] or {"partners": [], "remote_pairs": []}
+    lines += [
+        f"border {partner['partner']:20} {partner['domain']}: {partner['pending_in']} keys on their way in, "
+        f"{partner['due']} things to tell"
+        for partner in borders["partners"]
+    ]
+    lines += [
+        f"far    {pair['master']} > {'+'.join(pair['slaves'])} in {pair['domain']}: "
+        f"{pair['stock_bytes'] // 32} keys of 256 bits, {pair['coming_bytes'] // 32} on their way"
+        for pair in borders["remote_pairs"][:SHOWN_PAIRS]
+    ]
     return lines
 
 

@@ -67,6 +67,48 @@ class CatalogueLink(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+class UseCase(msgspec.Struct, frozen=True):
+    """A kind of application and how much key it asks for, as ``demand.yaml`` proposes.
+
+    Either it changes keys (``rekey_s``, ``keys_per_rekey``, at the longest ``rekey_s_max``), or it is a
+    one-time pad (``otp_bps`` while in use, for the part ``duty`` of the time, of use down to
+    ``least_fraction`` of that). ``bits_per_s`` is the mean; ``priority`` 1 is served first.
+    """
+
+    id: str
+    sector: str
+    application: str
+    protocol: str
+    security_class: str
+    priority: int
+    bits_per_s: float
+    stretch_source: str
+    rekey_s: float | None = None
+    keys_per_rekey: int | None = None
+    rekey_s_max: float | None = None
+    otp_bps: float | None = None
+    duty: float | None = None
+    least_fraction: float | None = None
+
+
+class FlowRule(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
+    """From where to where flows of which use cases lead, and how many tunnels of each."""
+
+    id: str
+    start: str
+    end: str
+    use_cases: dict[str, int]
+
+
+class DemandModel(msgspec.Struct, frozen=True):
+    """The whole of ``demand.yaml``; site counts by member state and kind of site."""
+
+    use_cases: tuple[UseCase, ...]
+    flow_rules: tuple[FlowRule, ...]
+    strategic_site_counts: dict[str, dict[str, float]]
+    tso_adjacency: tuple[tuple[str, str], ...]
+
+
 class Source(msgspec.Struct, frozen=True):
     """Where a fact was read. ``how``: read, measured, unverified or assumption."""
 
@@ -107,6 +149,12 @@ def catalogue_sites() -> tuple[CatalogueSite, ...]:
 def catalogue_links() -> tuple[CatalogueLink, ...]:
     """Return all links of the catalogue, also those that fibre cannot do."""
     return msgspec.yaml.decode(catalogue_text("links.yaml"), type=_Links).links
+
+
+@cache
+def catalogue_demand() -> DemandModel:
+    """Return the model of demand."""
+    return msgspec.yaml.decode(catalogue_text("demand.yaml"), type=DemandModel)
 
 
 @cache
