@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from openqci.core.errors import OutsideModel
 from openqci.space.atmosphere import (
     CLEAR_SKIES,
+    STANDARD_AEROSOL_DEPTH,
+    aerosol_depth_550,
     airmass,
     clear_sky_transmittance,
     hazy_sky_transmittance,
     rayleigh_depth,
+    turbid_sky_transmittance,
     visibility_attenuation_per_km,
 )
 
@@ -165,3 +168,28 @@ def test_a_better_visibility_never_dims(one, other):
 def test_what_is_outside_is_named_with_its_range(call, field):
     with pytest.raises(OutsideModel, match=rf"{field} = .* expected "):
         call()
+
+
+def test_the_standard_haze_gives_the_standard_sky():
+    for wavelength_nm in (785.0, 810.0, 850.0, 1550.0):
+        elevations = np.array([10.0, 30.0, 90.0])
+        turbid = turbid_sky_transmittance(elevations, wavelength_nm, STANDARD_AEROSOL_DEPTH)
+        assert turbid == pytest.approx(clear_sky_transmittance(elevations, wavelength_nm))
+
+
+def test_haze_of_a_turbidity_by_ineichen():
+    # Ineichen 2008 at sea level: T = 3.91 exp(0.689) a + 0.376 ln w + 2.2; T 3.5 with 2 cm of water: a 0.133.
+    by_hand = (3.5 - 2.2 - 0.376 * math.log(2)) / (3.91 * 1.9917)
+    assert aerosol_depth_550(3.5) == pytest.approx(by_hand, rel=1e-3)
+    assert aerosol_depth_550(1.5) == pytest.approx(0.01), "cleaner than clean air"
+    assert aerosol_depth_550(3.0, 2.0) < aerosol_depth_550(4.0, 2.0)
+
+
+def test_more_haze_lets_less_through_and_hurts_red_light_more():
+    clear, hazy = (turbid_sky_transmittance(20.0, 850.0, depth) for depth in (0.05, 0.4))
+    assert hazy < clear
+    red = turbid_sky_transmittance(20.0, 1550.0, 0.4) / turbid_sky_transmittance(20.0, 1550.0, 0.05)
+    assert red > hazy / clear
+    # Without any haze the molecules are left.
+    cleanest = turbid_sky_transmittance(90.0, 1550.0, 0.0)
+    assert cleanest == pytest.approx(math.exp(-float(rayleigh_depth(1550.0))))

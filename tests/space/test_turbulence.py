@@ -13,6 +13,8 @@ from openqci.core.errors import OutsideModel
 from openqci.space.turbulence import (
     TurbulenceProfile,
     aperture_scintillation_index,
+    downlink_spread,
+    fibre_coupling,
     fried_parameter_m,
     gamma_gamma_density,
     gamma_gamma_shapes,
@@ -24,6 +26,7 @@ from openqci.space.turbulence import (
     scintillation_index,
     single_mode_coupling,
     uncorrected_coupling,
+    uplink_spread,
     zernike_residual_variance,
 )
 
@@ -239,3 +242,23 @@ def test_lower_is_worse(one, other):
 def test_what_is_outside_is_named_with_its_range(call, field):
     with pytest.raises(OutsideModel, match=rf"{field} = .* expected "):
         call()
+
+
+def test_coupling_at_any_seeing_is_corrected_light_or_speckles():
+    good, bad = np.array([0.5, 2.0, 4.0]), np.array([20.0, 100.0])
+    assert fibre_coupling(good, 3) == pytest.approx(single_mode_coupling(good, 3))
+    assert fibre_coupling(bad, 3) == pytest.approx(uncorrected_coupling(bad), rel=1e-3)
+    over = fibre_coupling(np.linspace(0.0, 50.0, 500), 10)
+    assert (np.diff(over) <= 1e-12).all() and over[0] == pytest.approx(0.81)
+
+
+def test_air_at_the_receivers_end_hardly_widens_a_beam_and_at_the_senders_end_does():
+    down = downlink_spread(HV57, 850.0, [90.0, 30.0], 0.1, [500.0, 930.0])
+    assert (down > 1).all() and (down < 1.001).all()
+    # The far end's coherence by its own integral: 0.423 k^2 sec int Cn2 (z/L)^(5/3) dz.
+    k = 2 * math.pi / 850e-9
+    moment = quad(lambda z: cn2_as_published(z) * (z / 500e3) ** (5 / 3), 0, 60e3, limit=200)[0]
+    assert down[0] - 1 == pytest.approx(0.1 ** (5 / 3) * 0.423 * k**2 * moment, rel=1e-3)
+    # Physics sheet, 1.14: an uplink is typically 10 to 20 dB worse.
+    up_db = 10 * np.log10(uplink_spread(HV57, 850.0, [90.0, 30.0], 0.4))
+    assert (up_db > 9).all() and (up_db < 20).all()

@@ -160,6 +160,7 @@ def samples(
     sun_elevations: Any,
     moon_elevations: Any,
     moon_separations: Any,
+    moon_phases: Any,
     sunlit: Any,
 ) -> None:
     """Write the samples of all passes; arrays after the radii have one place per sample."""
@@ -204,6 +205,10 @@ def samples(
             moon_elevations[place] = degrees_of_sine(moon_up / moon_distance)
             together = (dx * mx + dy * my + dz * mz) / (distance * moon_distance)
             moon_separations[place] = 90.0 - degrees_of_sine(together)
+            fx, fy, fz = sx - site[0] - mx, sy - site[1] - my, sz - site[2] - mz
+            facing = -(fx * mx + fy * my + fz * mz)
+            facing /= math.sqrt(fx * fx + fy * fy + fz * fz) * moon_distance
+            moon_phases[place] = 90.0 - degrees_of_sine(facing)
 
             px, py, pz = dx + site[0], dy + site[1], dz + site[2]
             behind = -(px * sx + py * sy + pz * sz) / sun_distance

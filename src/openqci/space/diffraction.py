@@ -214,6 +214,16 @@ class TruncatedBeam:
         alpha2 = (self.aperture_diameter_m / 2 / self.waist_m) ** 2
         return math.exp(-2 * alpha2 * self.obscuration_ratio**2) - math.exp(-2 * alpha2)
 
+    def gaussian_of_equal_axis(self) -> GaussianBeam:
+        """Return the Gaussian beam of the emitted power with the same intensity on its axis, far away.
+
+        A telescope well inside the beam cannot tell it from that, and jitter hardly.
+        """
+        alpha2 = (self.aperture_diameter_m / 2 / self.waist_m) ** 2
+        step = math.exp(-alpha2 * self.obscuration_ratio**2) - math.exp(-alpha2)
+        untruncated_urad = 1e6 * self.wavelength_nm * 1e-9 / (math.pi * self.waist_m)
+        return GaussianBeam.of_half_angle_1e2(untruncated_urad / step * math.sqrt(self.emitted_fraction))
+
     def enclosed_fraction(self, radius_m: ArrayLike, distance_km: ArrayLike) -> Floats:
         """Return the fraction of the power before the aperture that falls within a radius of the axis.
 

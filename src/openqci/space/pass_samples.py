@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openqci.core.errors import OutsideModel
-from openqci.space.frames import Stations
+from openqci.space.frames import Stations, angle_deg
 from openqci.space.pass_finding import Indices, Passes, use_kernels
 from openqci.space.ranges import Floats, check_range
 from openqci.space.sun_moon import (
@@ -99,6 +99,8 @@ class PassSamples:
         At the station.
     moon_separations_deg : ndarray
         Between the satellite and the Moon in the sky of the station.
+    moon_phases_deg : ndarray
+        Angle at the Moon between the Sun and the station: 0 is full, 180 is new.
     sunlit : ndarray of bool
         Whether the Sun, or a part of it, shines on the satellite.
     """
@@ -113,6 +115,7 @@ class PassSamples:
     sun_elevations_deg: Floats
     moon_elevations_deg: Floats
     moon_separations_deg: Floats
+    moon_phases_deg: Floats
     sunlit: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -129,9 +132,13 @@ class PassSamples:
 
     def one(self, index: int) -> "PassSamples":
         """Return the samples of one pass."""
-        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
-        arrays = [getattr(self, field.name)[start:stop] for field in fields(self)[1:]]
-        return PassSamples(np.array([0, stop - start]), *arrays)
+        return self.among(index, index + 1)
+
+    def among(self, first: int, last: int) -> "PassSamples":
+        """Return the samples of the passes from ``first`` to before ``last``."""
+        offsets = self.offsets[first : last + 1]
+        arrays = [getattr(self, field.name)[offsets[0] : offsets[-1]] for field in fields(self)[1:]]
+        return PassSamples(offsets - offsets[0], *arrays)
 
     def total(self, values: Floats) -> Floats:
         """Return the integral over each pass of rates of shape (N, ...), shape (P, ...)."""
@@ -265,6 +272,7 @@ def samples_of(
         "moon_elevations_deg": degrees_of_sine(np.einsum("ni,ni->n", to_moon, axes[:, 2]) / moon_range),
         "moon_separations_deg": 90.0
         - degrees_of_sine(np.einsum("ni,ni->n", to_moon, away) / (moon_range * ranges)),
+        "moon_phases_deg": angle_deg(sun - moon, -to_moon),
         "sunlit": is_sunlit(position, sun),
     }
 

@@ -169,11 +169,14 @@ def moon_elevation_deg(stations: Stations, utc_s: ArrayLike) -> Floats:
 
 def moon_illuminated_fraction(utc_s: ArrayLike) -> Floats:
     """Return which part of the Moon's disc the Sun lights, as seen from the centre of the Earth; 0 to 1."""
-    moon, sun = moon_position_km(utc_s), sun_position_km(utc_s)
-    # The angle at the Moon between Sun and Earth.
-    phase = np.radians(angle_deg(sun - moon, -moon))
-    fraction: Floats = (1 + np.cos(phase)) / 2
+    fraction: Floats = (1 + np.cos(np.radians(moon_phase_deg(utc_s)))) / 2
     return fraction
+
+
+def moon_phase_deg(utc_s: ArrayLike) -> Floats:
+    """Return the angle at the Moon between Sun and Earth: 0 for a full Moon, 180 for a new one."""
+    moon, sun = moon_position_km(utc_s), sun_position_km(utc_s)
+    return angle_deg(sun - moon, -moon)
 
 
 def twilight(sun_elevation_deg: ArrayLike) -> NDArray[np.int8]:
