@@ -5,8 +5,9 @@ network's: nodes, hops and figures come with it, so that each domain has its own
 :mod:`openqci.control.routing` finds routes on the live network, :mod:`openqci.control.policy` says what
 they must keep to, :mod:`openqci.control.cost` what a hop costs, :mod:`openqci.control.explanation` why a
 route is taken and others are not, :mod:`openqci.control.admission` who gets how much of which hop and
-:mod:`openqci.control.classes` how far whom can be stretched, :mod:`openqci.control.demand` turns stocks and
-waiting applications into work.
+:mod:`openqci.control.classes` how far whom can be stretched, :mod:`openqci.control.reaction` what to do
+when a link is lost or somebody seems to listen, :mod:`openqci.control.demand` turns stocks and waiting
+applications into work.
 """
 
 from openqci.control.admission import Admission, FlowWish, Grant, Notice, admit, budgets, notices
