@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from openqci.delivery import agreement, etsi004, pair_stock, peers
+from openqci.delivery import agreement, end_to_end, etsi004, far_ends, pair_stock, peers
+from openqci.delivery.end_to_end import origin as end_to_end_origin
 from openqci.keystore import deposits, outbox
 from openqci.keystore.deposits import Verdict
+from openqci.relay import carriage
 from tests.simulation.loop import CrashingStore
 
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -176,6 +178,40 @@ def rests_are_kept_by_slaves() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def relay_voids_are_ignored() -> Iterator[None]:
+    """A target keeps what has come of a batch that its far origin has given up."""
+    with patch.object(end_to_end, "withdraw", lambda view, relay_id, now_s: False):
+        yield
+
+
+@contextmanager
+def far_stock_before_confirmation() -> Iterator[None]:
+    """A master may spend a relayed batch before its target has it."""
+    real = far_ends.begin
+
+    def begin(view: Any, wanted: Any, batch_tag: int, *more: Any, **named: Any) -> Any:
+        neighbours = real(view, wanted, batch_tag, *more, **named)
+        for _, body in list(view.records(end_to_end_origin.OPEN_KIND)):
+            found = end_to_end_origin._decode_open(body)
+            relay = end_to_end.share_order(found.order, end_to_end.encode_order(found.order), 1)
+            end_to_end.share_confirmed(view, relay.relay_id, found.expected)
+        return neighbours
+
+    with patch.object(far_ends, "begin", begin):
+        yield
+
+
+@contextmanager
+def any_word_confirms() -> Iterator[None]:
+    """An origin takes any word for its target's, and a target says one though it could not keep the batch."""
+    with (
+        patch.object(end_to_end_origin, "equal", lambda one, other: True),
+        patch.object(carriage, "decline", lambda view, order, *_, **__: carriage.confirm(view, order, b"?")),
+    ):
+        yield
+
+
 MUTATIONS: dict[str, Mutation] = {
     each.__name__: each
     for each in (
@@ -192,6 +228,9 @@ MUTATIONS: dict[str, Mutation] = {
         epochs_are_not_begun,
         expiry_at_once,
         both_ends_feed_streams,
+        relay_voids_are_ignored,
+        far_stock_before_confirmation,
+        any_word_confirms,
         rests_are_kept_by_slaves,
     )
 }
