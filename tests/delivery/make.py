@@ -38,6 +38,7 @@ def batch(
     master: SaeId = ALICE,
     slave: SaeId = BOB,
     legs: tuple[KmeId, ...] = (),
+    expires_s: float = 0.0,
 ) -> KeyBatch:
     return KeyBatch(
         batch_tag=tag,
@@ -50,6 +51,7 @@ def batch(
         provenance=made or provenance(),
         created_s=created_s,
         legs=legs if role == "master" else (),
+        expires_s=expires_s,
     )
 
 
@@ -63,6 +65,8 @@ def stock_pair(
     ends: tuple[KmeId, KmeId] = (LISBON, WARSAW),
     made: Provenance | None = None,
     legs: tuple[KmeId, ...] = (),
+    made_s: float | None = None,
+    expires_s: float = 0.0,
 ) -> None:
     """Put the same batch into the rooms of both KMEs of a pair."""
     tag = next(_tags) if tag is None else tag
@@ -72,11 +76,12 @@ def stock_pair(
             role,
             tag=tag,
             length_bytes=len(key),
-            created_s=float(tag),
+            created_s=float(tag) if made_s is None else made_s,
             made=made,
             master=master,
             slave=slave,
             legs=legs,
+            expires_s=expires_s,
         )
         with SecretBytes(key) as secret:
             store_batch(KmeView(transaction, kme), one, secret)

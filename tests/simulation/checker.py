@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from openqci.core.identifiers import KmeId, SaeId
-from openqci.delivery import agreement, end_to_end, pair_stock
+from openqci.delivery import agreement, end_to_end, leases, pair_stock
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore import deposits, outbox
 from openqci.keystore.memory import MemoryTransaction
@@ -172,6 +172,7 @@ class Book:
         self._nothing_over_is_left(views, start_s + now_s)
         self._both_ends(views, disks, homes)
         self._rests(views, homes, start_s + now_s)
+        self._stocks(views)
         self._link_key(views)
         self._nothing_spent_is_left(views)
 
@@ -228,6 +229,25 @@ class Book:
                 if held - self.handed[copy.batch_tag, copy.master_sae]:
                     self.fault(f"I4: {kme} holds a rest of {copy.batch_tag:010x} that its master gave up")
 
+    def _stocks(self, views: Mapping[KmeId, KmeView]) -> None:
+        """All leases are over, and every batch of a master is in the stock of its pair, counted once."""
+        for kme, view in views.items():
+            for kind in (leases.KIND, leases.ENDS_KIND, pair_stock.APART_KIND):
+                for name, _ in list(view.records(kind)):
+                    self.fault(f"I4: {kme} still has {kind} {name}")
+            held: dict[tuple[SaeId, ...], int] = defaultdict(int)
+            for _, body in list(view.records(pair_stock.BATCH_KIND)):
+                batch = msgspec.json.decode(body, type=KeyBatch)
+                if batch.role == "master" and not batch.stream_id:
+                    group = batch.master_sae, batch.slave_sae, *batch.additional_slaves
+                    held[group] += view.stock_bytes(batch.stream)
+            for (master, slave, *others), length in held.items():
+                listed = pair_stock.batches_in_stock(view, master, slave, tuple(others))
+                stocks = sum(view.stock_bytes(batch.stream) for batch in listed)
+                counted = pair_stock.stock_bytes(view, master, slave, tuple(others))
+                if not length == stocks == counted:
+                    self.fault(f"I4: {kme} holds {length} bytes of {master}, stocked {stocks}/{counted}")
+
     def _stream_batch(self, view: KmeView, batch: KeyBatch, other: KmeView, kme: KmeId) -> None:
         copies = pair_stock.slave_copies(other, batch.batch_tag)
         for copy in copies:
@@ -277,13 +297,17 @@ class Book:
 
 def words_of(view: KmeView, batch: KeyBatch) -> list[int]:
     """Return the offsets of the words of a batch that are there."""
-    return [at for offset, length in view.ranges(batch.stream) for at in range(offset, offset + length, WORD)]
+    return [
+        batch.base_bytes + at
+        for offset, length in view.ranges(batch.stream)
+        for at in range(offset, offset + length, WORD)
+    ]
 
 
 def master_batches(view: KmeView, batch_tag: int) -> list[KeyBatch]:
-    """Return what a master's KME has of a batch."""
-    batch = pair_stock.batch_of(view, batch_tag, "master")
-    return [batch] if batch is not None else []
+    """Return what a master's KME has of a batch: the batch, and pieces of it."""
+    bodies = view.records(pair_stock.BATCH_KIND, f"master/{batch_tag:010x}")
+    return [msgspec.json.decode(body, type=KeyBatch) for _, body in bodies]
 
 
 def contents(view: KmeView, batch: KeyBatch) -> dict[int, int]:
@@ -291,5 +315,6 @@ def contents(view: KmeView, batch: KeyBatch) -> dict[int, int]:
     found: dict[int, int] = {}
     for offset, length in view.ranges(batch.stream):
         with view.take(batch.stream, offset, length) as key:
-            found.update(zip(range(offset, offset + length), bytes(key.reveal()), strict=True))
+            at = batch.base_bytes + offset
+            found.update(zip(range(at, at + length), bytes(key.reveal()), strict=True))
     return found

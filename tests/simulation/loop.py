@@ -58,11 +58,12 @@ def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> 
     tags = types.SimpleNamespace(
         randbits=lambda bits: chance.getrandbits(min(bits, tag_bits)),
         token_hex=lambda size: chance.randbytes(size).hex(),
+        token_bytes=chance.randbytes,
     )
     timed = kme, kme_node, peer_line, etsi004_server, relay_keeper
     before = [(module, module.__dict__["time"]) for module in timed]
     secrets = kme_node.__dict__["secrets"]
-    makers = (kme_node, relay_keeper, state_folder)
+    makers = (kme, kme_node, relay_keeper, state_folder)
     try:
         for module, _ in before:
             module.__dict__["time"] = clock

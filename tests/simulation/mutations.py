@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from openqci.delivery import agreement, end_to_end, etsi004, far_ends, pair_stock, peers
+from openqci.delivery import agreement, end_to_end, etsi004, far_ends, leases, pair_stock, peers
 from openqci.delivery.end_to_end import origin as end_to_end_origin
 from openqci.keystore import deposits, outbox
 from openqci.keystore.deposits import Verdict
@@ -212,6 +212,39 @@ def any_word_confirms() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def leased_key_stays_in_stock() -> Iterator[None]:
+    """What is leased is not taken out of the stock for others."""
+    real = leases.set_apart
+
+    def set_apart(view: Any, run: Any, apart: str) -> Any:
+        copy = pair_stock.TakenKey(run.batch, run.offset_bytes, agreement.SecretBytes(run.key.reveal()))
+        pair_stock.put_back(view, real(view, copy, apart + "/copy"))
+        return real(view, run, apart)
+
+    with patch.object(leases, "set_apart", set_apart):
+        yield
+
+
+@contextmanager
+def ended_leases_are_forgotten() -> Iterator[None]:
+    """What is left of a lease does not go back into the stock."""
+    with patch.object(leases, "put_back", lambda view, piece: None):
+        yield
+
+
+@contextmanager
+def pieces_forget_their_place() -> Iterator[None]:
+    """A piece of a batch does not know at which byte of it it begins."""
+    real = leases.set_apart
+
+    def set_apart(view: Any, run: Any, apart: str) -> Any:
+        return real(view, pair_stock.TakenKey(run.batch, 0, run.key), apart)
+
+    with patch.object(leases, "set_apart", set_apart):
+        yield
+
+
 MUTATIONS: dict[str, Mutation] = {
     each.__name__: each
     for each in (
@@ -232,5 +265,8 @@ MUTATIONS: dict[str, Mutation] = {
         far_stock_before_confirmation,
         any_word_confirms,
         rests_are_kept_by_slaves,
+        leased_key_stays_in_stock,
+        ended_leases_are_forgotten,
+        pieces_forget_their_place,
     )
 }

@@ -77,7 +77,8 @@ def main() -> int:
             break
     for name, count in sorted(total.items()):
         print(f"{name:40} {count}")
-    operations = total["keys to masters"] + total["keys to slaves"] + total["chunks of streams"]
+    kinds = "keys to masters", "keys of leases", "keys to slaves", "chunks of streams"
+    operations = sum(total[kind] for kind in kinds)
     print(f"{'key operations':40} {operations}, {operations / (time.monotonic() - began_s):.0f}/s, 0 faults")
     return 0
 

@@ -20,7 +20,7 @@ from openqci.core.errors import IntegrityError, KeyUnavailable, OpenQCIError, Re
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import SecretBytes
 from openqci.crypto.hybrid import KemAlgorithm, KemPrivateKey
-from openqci.delivery import agreement, end_to_end, pair_stock
+from openqci.delivery import agreement, end_to_end, leases, pair_stock
 from openqci.delivery.directory import PeerIdentity
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
@@ -36,6 +36,7 @@ from openqci.services.kme_node import KmeNode
 from openqci.services.peer_line import PeerEndpoint
 from openqci.services.state_folder import opened_for_running
 from tests.simulation.checker import Book
+from tests.simulation.leases import LeaseHolder
 from tests.simulation.loop import (
     NONE,
     START_S,
@@ -209,7 +210,7 @@ class Life:
             self.store,  # type: ignore[arg-type]
             on_demand=self.node.demand,
             wait_s=1.0,
-            profile=Profile(additional_slaves_max=4),
+            profile=Profile(additional_slaves_max=4, leases_per_sae_max=8),
             rests=RestRule(kme.loaded.key_bytes, agreement.give_up_rest),
         )
 
@@ -225,6 +226,7 @@ class Life:
             carry=self.node.carry,
         )
         self.node.stock_arrived = arrived
+        self.node.lease_expired = lambda ended: self.service.lease_ended(ended, "expired")
         self.node.trouble = lambda code, subject, reason: world.alarm(kme.kme_id, code, reason)
 
     def crash(self) -> None:
@@ -352,6 +354,9 @@ class World:
             for _ in range(2)
         ]
         applications += [self.spawn(self._application(master, (slave,))) for master, slave in self.far_pairs]
+        applications += [
+            self.spawn(LeaseHolder(self, master, slaves).run()) for master, slaves in self._groups_of_two()
+        ]
         applications += [self.spawn(StreamReaders(self, *ends).run()) for ends in self._stream_ends()]
         chaos = self.spawn(self._chaos())
         await asyncio.sleep(seconds)
@@ -379,7 +384,7 @@ class World:
 
         A work that was noted may be undone afterwards: the book knows what may have happened.
         """
-        real_complete, real_take = agreement._complete, pair_stock.take_runs
+        real_complete, real_keys_of = agreement._complete, pair_stock.keys_of
         real_confirmed = end_to_end.share_confirmed
 
         def confirmed(view: KmeView, relay_id: str, word: bytes) -> Any:
@@ -394,15 +399,15 @@ class World:
             self.book.agreed.add(open_offer.order.batch_tag)
             return real_complete(view, open_offer)
 
-        def take_runs(*words: Any) -> list[TakenKey]:
-            runs = real_take(*words)
+        def keys_of(runs: Sequence[TakenKey], key_bytes: int) -> list[TakenKey]:
             for run in runs:
                 self.book.handed_out(run.batch, run.offset_bytes, len(run.key))
-            return runs
+            return real_keys_of(runs, key_bytes)
 
         with (
             patch.object(agreement, "_complete", complete),
-            patch.object(pair_stock, "take_runs", take_runs),
+            patch.object(pair_stock, "keys_of", keys_of),
+            patch.object(leases, "keys_of", keys_of),
             patch.object(end_to_end, "share_confirmed", confirmed),
         ):
             yield
@@ -471,9 +476,9 @@ class World:
             if self.chance.random() < 0.1:
                 continue  # nobody collects, until the end
             for slave in slaves:
-                await self._collect(master, slave, [key_id for key_id, _ in got])
+                await self.collect(master, slave, [key_id for key_id, _ in got])
 
-    async def _collect(self, master: SaeId, slave: SaeId, key_ids: list[str], tries: int = 4) -> None:
+    async def collect(self, master: SaeId, slave: SaeId, key_ids: list[str], tries: int = 4) -> None:
         """Fetch keys at a slave, again while there is no answer; sometimes once more, which must fail."""
         for _ in range(tries):
             got = await self._fetch(master, slave, key_ids)
@@ -541,7 +546,7 @@ class World:
         """At the end everything that was acknowledged and not collected must be there for each slave."""
         for master, slave, key_ids in self.book.uncollected(self.loop.time()):
             for at in range(0, len(key_ids), 100):
-                await self._collect(master, slave, key_ids[at : at + 100])
+                await self.collect(master, slave, key_ids[at : at + 100])
 
     # Making of the world
 
@@ -609,6 +614,15 @@ class World:
                 for master, slave in self.far_pairs
             ),
         )
+
+    def _groups_of_two(self) -> list[tuple[SaeId, tuple[SaeId, ...]]]:
+        """Return who holds leases: one application of each KME, with one at a neighbour."""
+        pairs = []
+        for home in dict.fromkeys(self.saes.values()):
+            master = next(sae for sae, kme in self.saes.items() if kme == home)
+            near = [sae for sae, kme in self.saes.items() if kme in self._neighbours(home)]
+            pairs.append((master, (self.chance.choice(near),)))
+        return pairs
 
     def _stream_ends(self) -> list[tuple[SaeId, SaeId]]:
         """Return who reads key streams with whom: two applications over each link."""

@@ -291,7 +291,7 @@ def give_up(view: KmeView, order: BatchOrder, spared: Sequence[int] = ()) -> Non
 
 
 def give_up_rest(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> None:
-    """Destroy a range of a batch in stock, at the master's KME, and order its legs to do so too.
+    """Destroy a range of a batch, or piece, in stock at the master's KME, and order its legs to do so too.
 
     A ``give_up`` of :class:`~openqci.delivery.pair_stock.RestRule`.
     """
@@ -361,10 +361,10 @@ def check_frame(view: KmeView, sender: KmeId, frame: BatchFrame) -> Leg:
 def _tell_rest(
     view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: int, gone: KmeId | None = None
 ) -> None:
-    order = msgspec.msgpack.encode(BatchRest(batch.batch_tag, offset_bytes, length_bytes))
+    order = BatchRest(batch.batch_tag, batch.base_bytes + offset_bytes, length_bytes)
     for kme in batch.legs:
         if kme != gone:
-            outbox.post(view, kme, BATCH_LANE, REST_KIND, order)
+            outbox.post(view, kme, BATCH_LANE, REST_KIND, msgspec.msgpack.encode(order))
 
 
 def _take_leg(view: KmeView, link: LinkId, key_bytes: int) -> tuple[int, SecretBytes]:

@@ -19,7 +19,7 @@ from openqci.core.errors import KeyUnavailable, RequestRefused
 from openqci.core.identifiers import KeyId, KmeId, SaeId
 from openqci.core.keys import DeliveredKey, SecretBytes
 from openqci.core.provenance import Provenance
-from openqci.delivery import named_keys
+from openqci.delivery import leases, named_keys
 from openqci.delivery.directory import PeerIdentity, SaeDirectory, SaeRecord
 from openqci.delivery.etsi014_model import (
     KEYS_NOT_FOUND,
@@ -37,6 +37,7 @@ from openqci.delivery.etsi014_model import (
     Status,
 )
 from openqci.delivery.key_ids import KeyPlace, batch_tag_of, decode_key_ids, encode_key_ids
+from openqci.delivery.leases import Lease
 from openqci.delivery.named_keys import NamedKey
 from openqci.delivery.pair_stock import (
     KeyBatch,
@@ -135,12 +136,7 @@ def get_key(
     Raises RequestRefused, or KeyUnavailable if the stock is short now (:func:`insufficient_key` makes the
     503 of it, once nobody waits any longer).
     """
-    master = enrolled_caller(directory, view.kme, peer)
-    slave = slave_of(directory, master, slave_sae)
-    for additional in request.additional:
-        if additional == slave_sae:
-            raise RequestRefused(400, "additional_slave_SAE_IDs shall not name the slave of the path")
-        slave_of(directory, master, additional)
+    master, slave = pair_of(view, directory, peer, slave_sae, request.additional)
     taken = _take(view, master.sae_id, slave.sae_id, request, profile, now_s, rests)
     return Delivery(
         keys=tuple(delivered for delivered, _ in taken),
@@ -176,6 +172,59 @@ def get_key_with_key_ids(
     )
 
 
+def pair_of(
+    view: KmeView,
+    directory: SaeDirectory,
+    peer: PeerIdentity | None,
+    slave_sae: SaeId,
+    additional: tuple[SaeId, ...],
+) -> tuple[SaeRecord, SaeRecord]:
+    """Return the records of the calling master and of the slave of the path; all slaves make sense."""
+    master = enrolled_caller(directory, view.kme, peer)
+    slave = slave_of(directory, master, slave_sae)
+    for each in additional:
+        if each == slave_sae:
+            raise RequestRefused(400, "additional_slave_SAE_IDs shall not name the slave of the path")
+        slave_of(directory, master, each)
+    return master, slave
+
+
+def _named_lease(
+    view: KmeView, master: SaeId, slave: SaeId, request: KeyRequest, now_s: float
+) -> Lease | None:
+    """Return the lease that a request draws from, or None if it names none."""
+    if not request.lease_id:
+        return None
+    lease = leases.lease_of(view, master, request.lease_id, now_s)
+    group = slave, *sorted(request.additional)
+    if lease is None or group != (lease.slave_sae, *sorted(lease.additional_slaves)):
+        raise _unmet(None, "the caller holds no such lease with these slaves, or its time is over")
+    if request.size_bits != 8 * lease.key_bytes:
+        raise _unmet(None, f"keys of this lease have {8 * lease.key_bytes} bits")
+    return lease
+
+
+def check_likeness(
+    view: KmeView, master: SaeId, slave: SaeId, request: KeyRequest, shortage: KeyUnavailable
+) -> None:
+    """Refuse with fixed message 2 (6.2) if there is key enough, but not as it is demanded."""
+    pair = view, master, slave, request.size_bits // 8, request.additional
+    in_stock = stock_keys(*pair) + named_keys.stock_keys(*pair)
+    if request.demands != NO_DEMANDS and in_stock >= request.number:
+        raise _unmet(shortage) from None
+
+
+def _unmet(shortage: KeyUnavailable | None = None, reason: str = "") -> RequestRefused:
+    """Return fixed message 2 (6.2): a mandatory extension that cannot be met, with what there is, and why."""
+    details: list[dict[str, object]] = []
+    if shortage is not None:
+        details.append({"available_bits": 8 * shortage.available_bytes})
+        details.append({"requested_bits": 8 * shortage.wanted_bytes})
+    if reason:
+        details.append({"reason": reason})
+    return RequestRefused(400, MANDATORY_NOT_MET, tuple(details))
+
+
 def _take(
     view: KmeView,
     master: SaeId,
@@ -185,17 +234,23 @@ def _take(
     now_s: float,
     rests: RestRule | None,
 ) -> list[tuple[DeliveredKey, Provenance]]:
-    """Take keys that are as demanded, and if it can be as wished."""
+    """Take keys that are as demanded, and if it can be as wished: of a lease, or of the stock."""
     wanted = view, master, slave, request.number, request.size_bits // 8, request.additional
+    lease = _named_lease(view, master, slave, request, now_s)
 
     def take(*demands: KeyDemands) -> list[tuple[DeliveredKey, Provenance]]:
         def will_do(key: KeyBatch | NamedKey) -> bool:
             return all(each.met_by(key.provenance, key.created_s, now_s) for each in demands)
 
         try:
-            taken = take_keys(*wanted, will_do, rests)
+            if lease is not None:
+                taken = leases.draw(view, lease, request.number, will_do)
+            else:
+                taken = take_keys(*wanted, will_do, rests)
         except KeyUnavailable:
-            if not named_keys.stock_keys(view, *wanted[1:3], wanted[4], request.additional):
+            if lease is not None or not named_keys.stock_keys(
+                view, *wanted[1:3], wanted[4], request.additional
+            ):
                 raise
         else:
             ids = zip(_key_ids(taken), taken, strict=True)
@@ -212,16 +267,10 @@ def _take(
     try:
         return take(request.demands)
     except KeyUnavailable as shortage:
-        pair = view, master, slave, request.size_bits // 8, request.additional
-        in_stock = stock_keys(*pair) + named_keys.stock_keys(*pair)
-        if request.demands == NO_DEMANDS or in_stock < request.number:
-            raise
-        # There is key, but none like that: fixed message 2 (6.2), with what there is.
-        raise RequestRefused(
-            400,
-            MANDATORY_NOT_MET,
-            ({"available_bits": 8 * shortage.available_bytes}, {"requested_bits": 8 * shortage.wanted_bytes}),
-        ) from None
+        if lease is not None:
+            raise _unmet(shortage, "the lease has fewer keys like that left") from None
+        check_likeness(view, master, slave, request, shortage)
+        raise
 
 
 def _key_ids(taken: Iterable[TakenKey]) -> list[KeyId]:

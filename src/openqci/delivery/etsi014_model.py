@@ -27,6 +27,12 @@ KEYS_PER_REQUEST_MAX = 128
 PROVENANCE_EXTENSION = "openqci_provenance"
 """Name of the extension by which an SAE asks where its keys came from; its value is ``true`` or ``{}``."""
 
+LEASE_EXTENSION = "openqci_lease"
+"""Name of the extension by which an SAE draws keys of a lease (:mod:`openqci.delivery.leases`), by its ID."""
+
+LEASE_TTL_S = 60
+"""How long a lease lasts if nothing else is asked for."""
+
 MAX_AGE_EXTENSION = "openqci_max_age_s"
 MAX_HOPS_EXTENSION = "openqci_max_hops"
 MAX_EPSILON_EXTENSION = "openqci_max_epsilon"
@@ -50,6 +56,7 @@ _QUANTITIES: dict[str, tuple[str, tuple[type, ...]]] = {
     MAX_EPSILON_EXTENSION: ("max_epsilon", (int, float)),
 }
 _EXTENSIONS = frozenset({PROVENANCE_EXTENSION, AVOID_EXTENSION, REQUIRE_EXTENSION, *_QUANTITIES})
+_LEASE_MEMBERS = frozenset({"ttl_s"})
 _KEY_REQUEST_MEMBERS = frozenset(
     {"number", "size", "additional_slave_SAE_IDs", "extension_mandatory", "extension_optional"}
 )
@@ -63,7 +70,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     ``additional_slaves_max`` is *max_SAE_ID_count*: 0 means no multicast. The two statuses are what other
     key managers answer in place of the standard's 400 and 503. ``optional_unhandled`` says what becomes of
     an optional extension that is unknown or cannot be met: nothing, or a refusal. A ``strict`` KME refuses
-    members that it does not know.
+    members that it does not know. A KME with no ``leases_per_sae_max`` offers no leases.
     """
 
     key_size_bits: int = KEY_SIZE_BITS
@@ -75,6 +82,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     insufficient_status: Literal[503, 400, 404] = 503
     optional_unhandled: Literal["ignore", "refuse"] = "ignore"
     strict: bool = False
+    leases_per_sae_max: int = 0
+    lease_keys_max: int = 1024
+    lease_ttl_s_max: int = 900
 
 
 STANDARD = Profile()
@@ -129,6 +139,39 @@ class KeyRequest(msgspec.Struct, frozen=True):
     additional: tuple[SaeId, ...] = ()
     demands: KeyDemands = NO_DEMANDS
     wishes: KeyDemands = NO_DEMANDS
+    lease_id: str = ""
+
+
+class LeaseRequest(msgspec.Struct, frozen=True):
+    """A request for a lease after parsing: what keys, and for how long."""
+
+    keys: KeyRequest
+    ttl_s: float
+
+
+class LeaseDocument(msgspec.Struct, frozen=True):
+    """One lease as its holder sees it. ``size`` in bits; ``expires_at_s`` is Unix time by the KME's clock."""
+
+    lease_id: str
+    slave_SAE_ID: str
+    additional_slave_SAE_IDs: tuple[str, ...]
+    size: int
+    number: int
+    keys_left: int
+    expires_at_s: float
+
+
+class LeaseList(msgspec.Struct, frozen=True):
+    """The leases that an application holds with a slave."""
+
+    leases: tuple[LeaseDocument, ...]
+
+
+class LeaseReturn(msgspec.Struct, frozen=True):
+    """What became of a lease that was given back."""
+
+    lease_id: str
+    keys_returned: int
 
 
 class KeyIdsRequest(msgspec.Struct, frozen=True):
@@ -187,8 +230,27 @@ def key_request_from_body(body: bytes, profile: Profile = STANDARD) -> KeyReques
     members = _json_object(body) if body else {}
     if profile.strict:
         _check_members(members, _KEY_REQUEST_MEMBERS)
+    return _key_request(members, profile, with_lease=profile.leases_per_sae_max > 0)
+
+
+def lease_request_from_body(body: bytes, profile: Profile = STANDARD) -> LeaseRequest:
+    """Read a request for a lease: the members of *Get key*, and ``ttl_s``."""
+    members = _json_object(body) if body else {}
+    if profile.strict:
+        _check_members(members, _KEY_REQUEST_MEMBERS | _LEASE_MEMBERS)
+    ttl_s = members.get("ttl_s", min(LEASE_TTL_S, profile.lease_ttl_s_max))
+    if type(ttl_s) not in (int, float) or not 0 < ttl_s <= profile.lease_ttl_s_max:
+        _refuse(f"ttl_s shall be a number of seconds, above 0 and at most {profile.lease_ttl_s_max}")
+    larger = msgspec.structs.replace(profile, keys_per_request_max=profile.lease_keys_max)
+    return LeaseRequest(_key_request(members, larger, with_lease=False), float(ttl_s))
+
+
+def _key_request(members: dict[str, Any], profile: Profile, *, with_lease: bool) -> KeyRequest:
     mandatory = _extensions(members, "extension_mandatory")
     optional = _extensions(members, "extension_optional")
+    lease_id = ""
+    if with_lease and LEASE_EXTENSION in mandatory:
+        lease_id = _lease_id(mandatory.pop(LEASE_EXTENSION))
     if set(mandatory) - _EXTENSIONS:
         _refuse(MANDATORY_NOT_SUPPORTED)
     demands = _demands(mandatory)
@@ -204,6 +266,7 @@ def key_request_from_body(body: bytes, profile: Profile = STANDARD) -> KeyReques
         additional=_additional_slaves(members.get("additional_slave_SAE_IDs", []), profile),
         demands=demands,
         wishes=wishes or NO_DEMANDS,
+        lease_id=lease_id,
     )
 
 
@@ -342,6 +405,13 @@ def _key_id_of_entry(entry: Any) -> KeyId:
     if not isinstance(entry, dict) or not isinstance(entry.get("key_ID"), str):
         _refuse("each element of key_IDs shall be an object with a string key_ID")
     return _key_id(entry["key_ID"])
+
+
+def _lease_id(value: Any) -> str:
+    lease_id = parse_key_id(value) if isinstance(value, str) else None
+    if lease_id is None:
+        _refuse(MANDATORY_NOT_MET)
+    return lease_id
 
 
 def _key_id(text: str) -> KeyId:

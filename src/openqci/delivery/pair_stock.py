@@ -5,6 +5,10 @@ ends never choose the same bytes. The master's KME takes from the front of a bat
 range that a key ID names. A batch is one key stream and, at each KME, a record of what it is; the
 master's KME has it also in a list of its pair in order of age. Records hold no key material.
 
+A part of a batch can be *set apart* at its master (:mod:`openqci.delivery.leases`): it is a *piece*, a batch
+of its own that begins at a byte of the whole one, so that its keys have the same IDs as before. Out of the
+stock nobody else can take from it; put back, it is stock as any other.
+
 A record goes when its batch is spent, so that a KME keeps only what it may still need.
 """
 
@@ -29,6 +33,7 @@ BATCH_KIND = "pair-batch"
 QUEUE_KIND = "pair-queue"
 EXPIRY_KIND = "pair-expiry"
 STREAM_KIND = "stream-batch"
+APART_KIND, PIECE_KIND = "pair-apart", "pair-piece"
 WHOLE_KIND, OPENED_KIND = "pair-whole", "pair-opened"
 """The bytes of a pair's batches of which nothing was taken yet, and the others by name: a status must not
 count ten thousand batches, and a key taken from an opened batch not write a total anew."""
@@ -46,7 +51,7 @@ KEY_BYTES_MIN = 8
 """The smallest key that is delivered; a rest below it holds none, and is destroyed with its batch."""
 
 
-class KeyBatch(msgspec.Struct, frozen=True):
+class KeyBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     """One batch of end-to-end key as one KME knows it.
 
     ``id_seed`` (16 bytes, the same at all ends) makes key IDs unguessable; it is no key material.
@@ -55,6 +60,9 @@ class KeyBatch(msgspec.Struct, frozen=True):
     has its ``stream_id`` and begins at byte ``first_byte`` of it; it is in no pair's stock. ``legs`` are, at
     the master's KME, the slaves' KMEs that can be told what becomes of it; where there are none, nothing of
     it is given up before it expires.
+
+    A ``piece`` other than 0 is a part of its batch at the master's KME, from byte ``base_bytes`` on. While it
+    is set ``apart`` that names for whom.
     """
 
     batch_tag: int
@@ -71,10 +79,13 @@ class KeyBatch(msgspec.Struct, frozen=True):
     stream_id: str = ""
     first_byte: int = 0
     legs: tuple[KmeId, ...] = ()
+    piece: int = 0
+    base_bytes: int = 0
+    apart: str = ""
 
 
 class TakenKey(msgspec.Struct, frozen=True):
-    """A key, or a run of keys, taken from a batch at its master: where it lay, and its bytes."""
+    """A key, or a run of keys, taken at its master: where in the whole batch it lay, and its bytes."""
 
     batch: KeyBatch
     offset_bytes: int
@@ -118,7 +129,7 @@ def store_batch(view: KmeView, batch: KeyBatch, key: SecretBytes) -> None:
     if batch.stream_id:
         view.put_record(STREAM_KIND, _stream_key(batch), _batch_key(batch).encode())
     elif batch.role == "master":
-        view.put_record(QUEUE_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
+        view.put_record(QUEUE_KIND, _queue_key(batch), _listed(batch))
         _count_whole(view, batch, batch.length_bytes)
     if batch.expires_s:
         view.put_record(EXPIRY_KIND, _expiry_key(batch), _batch_key(batch).encode())
@@ -184,8 +195,8 @@ def batches_in_stock(
     view: KmeView, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...] = ()
 ) -> Iterator[KeyBatch]:
     """Return the batches that a master at this KME can still spend, the oldest first."""
-    for batch_tag in _tags_in_stock(view, _pair_prefix(master, slave, additional)):
-        batch = batch_of(view, batch_tag, "master")
+    for listed in _listed_in_stock(view, _pair_prefix(master, slave, additional)):
+        batch = batch_by_key(view, _listed_key(listed))
         invariant(batch is not None, "a batch in a pair's list has a record")
         if batch is not None:
             yield batch
@@ -195,8 +206,8 @@ def stock_bytes(view: KmeView, master: SaeId, slave: SaeId, additional: tuple[Sa
     """Return how much key the master's KME has for a pair, or for a pair and additional slaves."""
     pair = _pair_prefix(master, slave, additional)
     whole = view.record(WHOLE_KIND, pair)
-    opened = (int.from_bytes(tag, "big") for _, tag in view.records(OPENED_KIND, pair))
-    return int.from_bytes(whole or b"", "big") + sum(_left_bytes(view, tag) for tag in opened)
+    opened = (_left_bytes(view, listed) for _, listed in view.records(OPENED_KIND, pair))
+    return int.from_bytes(whole or b"", "big") + sum(opened)
 
 
 def stock_keys(
@@ -209,13 +220,12 @@ def stock_keys(
     the count is too high by less than one key a batch.
     """
     pair = _pair_prefix(master, slave, additional)
-    tags = [tag for _, tag in view.records(QUEUE_KIND, pair, COUNTED_BATCHES_MAX + 1)]
+    listed = [each for _, each in view.records(QUEUE_KIND, pair, COUNTED_BATCHES_MAX + 1)]
     whole_bytes = 0
-    if len(tags) > COUNTED_BATCHES_MAX:
+    if len(listed) > COUNTED_BATCHES_MAX:
         whole_bytes = int.from_bytes(view.record(WHOLE_KIND, pair) or b"", "big")
-        tags = [tag for _, tag in view.records(OPENED_KIND, pair)]
-    left = (_left_bytes(view, int.from_bytes(tag, "big")) // key_bytes for tag in tags)
-    return whole_bytes // key_bytes + sum(left)
+        listed = [each for _, each in view.records(OPENED_KIND, pair)]
+    return whole_bytes // key_bytes + sum(_left_bytes(view, each) // key_bytes for each in listed)
 
 
 def take_keys(
@@ -234,12 +244,7 @@ def take_keys(
     are fewer than ``count``.
     """
     batches = filter(will_do, batches_in_stock(view, master, slave, additional))
-    taken: list[TakenKey] = []
-    for run in take_runs(view, batches, count, key_bytes, rests):
-        with run.key as key:
-            for index, one in enumerate(cut(key, [key_bytes] * (len(key) // key_bytes))):
-                taken.append(TakenKey(run.batch, run.offset_bytes + index * key_bytes, one))
-    return taken
+    return keys_of(take_runs(view, batches, count, key_bytes, rests), key_bytes)
 
 
 def take_runs(
@@ -255,10 +260,55 @@ def take_runs(
         if keys:
             _open(view, batch)
             offset, run = view.take_next(batch.stream, keys * key_bytes)
-            taken.append(TakenKey(batch, offset, run))
-        if not _forget_if_spent(view, batch) and rests is not None:
-            _give_up_rest(view, batch, min(key_bytes, rests.below_bytes), rests)
+            taken.append(TakenKey(batch, batch.base_bytes + offset, run))
+        _end_if_short(view, batch, key_bytes, rests)
     return taken
+
+
+def keys_of(runs: Sequence[TakenKey], key_bytes: int) -> list[TakenKey]:
+    """Cut runs into keys. Wipes the runs."""
+    taken: list[TakenKey] = []
+    for run in runs:
+        with run.key as key:
+            for index, one in enumerate(cut(key, [key_bytes] * (len(key) // key_bytes))):
+                taken.append(TakenKey(run.batch, run.offset_bytes + index * key_bytes, one))
+    return taken
+
+
+def set_apart(view: KmeView, run: TakenKey, apart: str) -> KeyBatch:
+    """Keep a run that was taken from the stock as a piece for somebody. Wipes the run."""
+    number = int(view.record(PIECE_KIND, "last") or b"0") + 1
+    view.put_record(PIECE_KIND, "last", str(number).encode())
+    piece = msgspec.structs.replace(
+        run.batch, length_bytes=len(run.key), piece=number, base_bytes=run.offset_bytes, apart=apart
+    )
+    piece = msgspec.structs.replace(piece, stream=_listed_stream(_listed(piece)))
+    with run.key as key:
+        placed = view.append(piece.stream, key)
+    invariant(placed.offset_bytes == 0, "a piece has a number of its own")
+    view.put_record(BATCH_KIND, _batch_key(piece), msgspec.json.encode(piece))
+    view.put_record(APART_KIND, _apart_key(piece), _listed(piece))
+    if piece.expires_s:
+        view.put_record(EXPIRY_KIND, _expiry_key(piece), _batch_key(piece).encode())
+    return piece
+
+
+def pieces_apart(view: KmeView, apart: str) -> Iterator[KeyBatch]:
+    """Return the pieces that are set apart for somebody, in the order in which they were."""
+    for _, listed in list(view.records(APART_KIND, f"{apart}/")):
+        piece = batch_by_key(view, _listed_key(listed))
+        invariant(piece is not None, "a piece that is set apart has a record")
+        if piece is not None:
+            yield piece
+
+
+def put_back(view: KmeView, piece: KeyBatch) -> None:
+    """Put a piece into the stock of its pair: before all that is as old, so that pieces do not pile up."""
+    view.drop_record(APART_KIND, _apart_key(piece))
+    piece = msgspec.structs.replace(piece, apart="")
+    view.put_record(BATCH_KIND, _batch_key(piece), msgspec.json.encode(piece))
+    for kind in (QUEUE_KIND, OPENED_KIND):
+        view.put_record(kind, _queue_key(piece), _listed(piece))
 
 
 def take_range(view: KmeView, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> SecretBytes:
@@ -272,6 +322,8 @@ def destroy_batch(view: KmeView, batch: KeyBatch) -> None:
     """Erase what is left of a batch at this KME and forget it."""
     if batch.stream_id:
         view.drop_record(STREAM_KIND, _stream_key(batch))
+    elif batch.apart:
+        view.drop_record(APART_KIND, _apart_key(batch))
     elif batch.role == "master":
         _open(view, batch)
         view.drop_record(OPENED_KIND, _queue_key(batch))
@@ -324,24 +376,43 @@ def _plan(
     )
 
 
-def _tags_in_stock(view: KmeView, pair: str) -> Iterator[int]:
-    """Return the tags of a pair's list in order; most who ask need only the first few."""
-    page = [tag for _, tag in view.records(QUEUE_KIND, pair, QUEUE_PAGE)]
-    yield from (int.from_bytes(tag, "big") for tag in page)
+def _listed_in_stock(view: KmeView, pair: str) -> Iterator[bytes]:
+    """Return what a pair's list holds in order; most who ask need only the first few."""
+    page = [listed for _, listed in view.records(QUEUE_KIND, pair, QUEUE_PAGE)]
+    yield from page
     if len(page) == QUEUE_PAGE:
         rest = islice(view.records(QUEUE_KIND, pair), QUEUE_PAGE, None)
-        yield from (int.from_bytes(tag, "big") for _, tag in rest)
+        yield from (listed for _, listed in rest)
 
 
-def _left_bytes(view: KmeView, batch_tag: int) -> int:
-    return view.stock_bytes(batch_stream(batch_tag, "master"))
+def _listed(batch: KeyBatch) -> bytes:
+    """Return how a batch or piece stands in lists at its master: its tag, and the number of a piece."""
+    return batch.batch_tag.to_bytes(5, "big") + (batch.piece.to_bytes(6, "big") if batch.piece else b"")
+
+
+def _listed_key(listed: bytes) -> str:
+    """Return the name of the record of what stands in a list."""
+    return f"master/{listed[:5].hex()}" + (f"/{int.from_bytes(listed[5:], 'big'):x}" if listed[5:] else "")
+
+
+def _listed_stream(listed: bytes) -> StreamId:
+    """Return the stream of what stands in a list: as of :func:`batch_stream`, and the number of a piece."""
+    piece = f"/{int.from_bytes(listed[5:], 'big'):x}" if listed[5:] else ""
+    return StreamId(f"pair/{listed[:5].hex()}/master{piece}")
+
+
+def _left_bytes(view: KmeView, listed: bytes) -> int:
+    return view.stock_bytes(_listed_stream(listed))
 
 
 def _open(view: KmeView, batch: KeyBatch) -> None:
-    """Count a batch by itself from now on, if it was whole until now: something is about to be taken."""
-    if view.stock_bytes(batch.stream) == batch.length_bytes:
+    """Count a batch by itself from now on, if it was whole until now: something is about to be taken.
+
+    A piece always was.
+    """
+    if not batch.piece and view.stock_bytes(batch.stream) == batch.length_bytes:
         _count_whole(view, batch, -batch.length_bytes)
-        view.put_record(OPENED_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
+        view.put_record(OPENED_KIND, _queue_key(batch), _listed(batch))
 
 
 def _count_whole(view: KmeView, batch: KeyBatch, change_bytes: int) -> None:
@@ -355,31 +426,39 @@ def _count_whole(view: KmeView, batch: KeyBatch, change_bytes: int) -> None:
         view.drop_record(WHOLE_KIND, pair)
 
 
-def _forget_if_spent(view: KmeView, batch: KeyBatch) -> bool:
-    """Destroy a batch in which no key is left, at either end; tell whether that was so."""
-    spent = view.stock_bytes(batch.stream) < KEY_BYTES_MIN
-    if spent:
+def _forget_if_spent(view: KmeView, batch: KeyBatch) -> None:
+    """Destroy a batch in which no key is left, at either end."""
+    if view.stock_bytes(batch.stream) < KEY_BYTES_MIN:
         destroy_batch(view, batch)
-    return spent
 
 
-def _give_up_rest(view: KmeView, batch: KeyBatch, short_bytes: int, rests: RestRule) -> None:
+def _end_if_short(view: KmeView, batch: KeyBatch, key_bytes: int, rests: RestRule | None) -> None:
     """Give up what is left of a batch at its master, if it is shorter than a key."""
-    if batch.legs and view.stock_bytes(batch.stream) < short_bytes:
+    left = view.stock_bytes(batch.stream)
+    if rests is None or not left or not batch.legs:
+        _forget_if_spent(view, batch)
+    elif left < max(KEY_BYTES_MIN, min(key_bytes, rests.below_bytes)):
         for offset, length in view.ranges(batch.stream):
             rests.give_up(view, batch, offset, length)
 
 
 def _batch_key(batch: KeyBatch) -> str:
-    several = batch.role == "slave" and batch.additional_slaves
-    suffix = f"/{quote(batch.slave_sae, safe='')}" if several else ""
-    return f"{batch.role}/{batch.batch_tag:010x}{suffix}"
+    if batch.role == "master":
+        return _listed_key(_listed(batch))
+    suffix = f"/{quote(batch.slave_sae, safe='')}" if batch.additional_slaves else ""
+    return f"slave/{batch.batch_tag:010x}{suffix}"
 
 
 def _queue_key(batch: KeyBatch) -> str:
     age = f"{int(batch.created_s * 1e6):020d}"
     prefix = _pair_prefix(batch.master_sae, batch.slave_sae, batch.additional_slaves)
+    if batch.piece:
+        return f"{prefix}{age}.{batch.batch_tag:010x}/{batch.piece:012x}"  # "." stands before "/"
     return f"{prefix}{age}/{batch.batch_tag:010x}"
+
+
+def _apart_key(piece: KeyBatch) -> str:
+    return f"{piece.apart}/{piece.piece:012x}"
 
 
 def _expiry_key(batch: KeyBatch) -> str:

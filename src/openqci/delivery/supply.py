@@ -51,6 +51,11 @@ class PairDemand:
         return self.legs[0][0]
 
     @property
+    def group(self) -> tuple[SaeId, ...]:
+        """The master, and the slaves in order of their IDs."""
+        return self.master, *sorted(slave for slave, _, _ in self.legs)
+
+    @property
     def additional(self) -> tuple[SaeId, ...]:
         return tuple(slave for slave, _, _ in self.legs[1:])
 

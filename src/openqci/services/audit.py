@@ -54,6 +54,8 @@ class AuditEvent(StrEnum):
     BATCH_FAILED = "batch-failed"
     KEY_EXPIRED = "key-expired"
     KEY_CROSSED = "key-crossed-border"
+    KEYS_LEASED = "keys-leased"
+    LEASE_ENDED = "lease-ended"
     CERTIFICATES_READ = "certificates-read"
     ALARM_RAISED = "alarm-raised"
     ALARM_CLEARED = "alarm-cleared"

@@ -1,5 +1,7 @@
 """The three methods of ETSI GS QKD 014 as an ASGI application: from a request to a call of the rules.
 
+Beside them, where the profile offers them, the leases of OpenQCI (:mod:`openqci.delivery.etsi014_leases`).
+
 Written without a framework's routing, because every key passes here: a path has four parts, and the parts are
 compared. The caller's identity and the KME that was called stand in ``scope["state"]``, put there by
 :class:`openqci.services.kme_server.PeerProtocol`. Every answer but a 200 is the standard's Error document.
@@ -24,6 +26,7 @@ from openqci.delivery.etsi014_model import (
     key_ids_from_query,
     key_request_from_body,
     key_request_from_query,
+    lease_request_from_body,
 )
 from openqci.services.kme import INTERFACE, KmeService
 
@@ -38,11 +41,13 @@ class ClientGone(Exception):
 
 
 class Call:
-    """One request to one method."""
+    """One request to one method. ``created`` is the path of what it has made, relative to its own."""
 
-    def __init__(self, service: KmeService, scope: Scope, receive: Receive, other: str) -> None:
+    def __init__(self, service: KmeService, scope: Scope, receive: Receive, other: str, name: str) -> None:
         self.service, self.receive = service, receive
-        self.is_get = scope["method"] == "GET"
+        self.verb: str = scope["method"]
+        self.is_get = self.verb == "GET"
+        self.name, self.created = name, ""
         self.query: str = scope["query_string"].decode("ascii", errors="replace")
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.kme: KmeId = scope["state"]["kme"]
@@ -79,6 +84,20 @@ class Call:
             wanted = key_ids_from_body(await self.body(), profile)
         return _container(await self.service.get_key_with_key_ids(self.kme, self.peer, other, wanted))
 
+    async def leases(self) -> bytes:
+        """Grant a lease, or list those that the caller holds."""
+        if self.is_get:
+            return msgspec.json.encode(await self.service.leases(self.kme, self.peer, self.other))
+        wanted = lease_request_from_body(await self.body(), self.service.profile)
+        lease = await self.service.grant_lease(self.kme, self.peer, self.other, wanted)
+        self.created = f"{LEASES}/{lease.lease_id}"
+        return msgspec.json.encode(lease)
+
+    async def lease(self) -> bytes:
+        """Show a lease, or give it back."""
+        act = self.service.lease if self.is_get else self.service.release_lease
+        return msgspec.json.encode(await act(self.kme, self.peer, self.other, self.name.lower()))
+
     async def body(self) -> bytes:
         """Read the body up to the limit; whoever sends more is told so and cut off."""
         body = bytearray()
@@ -112,6 +131,13 @@ METHODS: dict[str, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes]]]] =
 }
 """The verbs of each method. HEAD is none of them: one of enc_keys would spend keys that nobody sees."""
 
+LEASES = "openqci_leases"
+LEASE_METHODS: dict[int, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes]]]] = {
+    6: (("GET", "POST"), Call.leases),
+    7: (("GET", "DELETE"), Call.lease),
+}
+"""The verbs of leases and of one lease, by the parts of the path."""
+
 
 def application(service: KmeService) -> ASGIApp:
     """Return the application of a service."""
@@ -119,15 +145,18 @@ def application(service: KmeService) -> ASGIApp:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         # The path as it was sent: decoded, "a%2Fb" would be two parts.
         parts = scope["raw_path"].decode("ascii").split("/")
-        method = parts[5] if len(parts) == 6 and parts[:4] == PREFIX and parts[4] else ""
-        if method not in METHODS:
+        method = parts[5] if len(parts) in (6, 7) and parts[:4] == PREFIX and parts[4] else ""
+        if len(parts) == 6 and method in METHODS:
+            verbs, act = METHODS[method]
+        elif method == LEASES and parts[-1] and service.profile.leases_per_sae_max:
+            verbs, act = LEASE_METHODS[len(parts)]
+        else:
             return await _refuse(send, RequestRefused(404, "not found"))
-        verbs, act = METHODS[method]
         if scope["method"] not in verbs:
             allowed = {"Allow": ", ".join(verbs)}
             return await _refuse(send, RequestRefused(405, "method not allowed", headers=allowed))
         began_s = time.perf_counter()
-        call = Call(service, scope, receive, parts[4])
+        call = Call(service, scope, receive, parts[4], parts[-1])
         status = 200
         try:
             answer = await act(call)
@@ -144,7 +173,11 @@ def application(service: KmeService) -> ASGIApp:
             status = 503
             await _refuse(send, RequestRefused(503, "server side error"))
         else:
-            await _answer(send, 200, answer, [])
+            if call.created:
+                status = 201
+                await _answer(send, 201, answer, [(b"location", call.created.encode())])
+            else:
+                await _answer(send, 200, answer, [])
         service.observer.answered(INTERFACE, method, status, time.perf_counter() - began_s)
 
     return application

@@ -9,21 +9,34 @@ takes a relay; then it refuses with 503. No lock is held and nothing is reserved
 import asyncio
 import logging
 import math
+import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from openqci.core.errors import KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import DeliveredKey
-from openqci.delivery import etsi014
+from openqci.delivery import etsi014, etsi014_leases
 from openqci.delivery.admission import Forecast, Quota
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014 import Delivery
-from openqci.delivery.etsi014_model import STANDARD, KeyIdsRequest, KeyRequest, Profile, Status
+from openqci.delivery.etsi014_model import (
+    STANDARD,
+    KeyIdsRequest,
+    KeyRequest,
+    LeaseDocument,
+    LeaseList,
+    LeaseRequest,
+    LeaseReturn,
+    Profile,
+    Status,
+)
+from openqci.delivery.leases import Lease, LeaseEnded
 from openqci.delivery.pair_stock import RestRule
 from openqci.keystore.ports import KmeView, StoreTransaction
 
@@ -65,6 +78,12 @@ class Observer:
         self, interface: str, role: str, caller: SaeId, others: Sequence[SaeId], keys: Sequence[DeliveredKey]
     ) -> None:
         """Keys were handed to an application."""
+
+    def leased(self, caller: SaeId, others: Sequence[SaeId], lease: LeaseDocument) -> None:
+        """Keys are kept for an application."""
+
+    def lease_ended(self, lease: Lease, returned_bytes: int, how: str) -> None:
+        """What was left of a lease went back into the stock."""
 
     def answered(self, interface: str, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -129,36 +148,106 @@ class KmeService:
     ) -> Delivery:
         """*Get key* at the master's KME; waits a moment for stock. Wipe the delivery once it is sent."""
         pair = _group(peer.sae_id if peer is not None else SaeId(""), slave, request.additional)
-        bits = request.number * request.size_bits
+        key_bytes = request.size_bits // 8
+
+        def work(transaction: StoreTransaction) -> Delivery:
+            view, directory = KmeView(transaction, kme), SaeDirectory(transaction)
+            return etsi014.get_key(
+                view, directory, peer, slave, request, self.profile, time.time(), self._rests
+            )
+
+        if request.lease_id:
+            delivery = await self._run(work)  # its quota was taken when it was granted
+        else:
+            delivery = await self._within_quota(pair, request.number, key_bytes, work)
+        self.keys_delivered[kme] += len(delivery.keys)
+        self.observer.delivered(INTERFACE, "master", pair[0], pair[1:], delivery.keys)
+        return delivery
+
+    async def grant_lease(
+        self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId, request: LeaseRequest
+    ) -> LeaseDocument:
+        """Keep keys for a master; waits a moment for stock."""
+        keys, lease_id = request.keys, new_lease_id()
+        pair = _group(peer.sae_id if peer is not None else SaeId(""), slave, keys.additional)
+
+        def work(transaction: StoreTransaction) -> LeaseDocument:
+            view, directory = KmeView(transaction, kme), SaeDirectory(transaction)
+            return etsi014_leases.grant_lease(
+                view, directory, peer, slave, request, lease_id, self.profile, time.time(), self._rests
+            )
+
+        lease = await self._within_quota(pair, keys.number, keys.size_bits // 8, work)
+        self.observer.leased(pair[0], pair[1:], lease)
+        return lease
+
+    async def leases(self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId) -> LeaseList:
+        """The leases that a master holds with a slave."""
+        return await self._run(
+            lambda tx: etsi014_leases.list_leases(
+                KmeView(tx, kme), SaeDirectory(tx), peer, slave, time.time()
+            ),
+            self._store.read,
+        )
+
+    async def lease(
+        self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId, lease_id: str
+    ) -> LeaseDocument:
+        """One lease of a master with a slave."""
+        return await self._run(
+            lambda tx: etsi014_leases.show_lease(
+                KmeView(tx, kme), SaeDirectory(tx), peer, slave, lease_id, time.time()
+            ),
+            self._store.read,
+        )
+
+    async def release_lease(
+        self, kme: KmeId, peer: PeerIdentity | None, slave: SaeId, lease_id: str
+    ) -> LeaseReturn:
+        """Put back what is left of a lease; its quota is given back, too."""
+        ended = await self._run(
+            lambda tx: etsi014_leases.release_lease(
+                KmeView(tx, kme), SaeDirectory(tx), peer, slave, lease_id, time.time()
+            )
+        )
+        if (quota := self.quotas.get(ended.lease.master_sae)) is not None:
+            quota.give_back(8 * ended.returned_bytes)
+        self.lease_ended(ended, "released")
+        return LeaseReturn(lease_id, ended.returned_bytes // ended.lease.key_bytes)
+
+    def lease_ended(self, ended: LeaseEnded, how: str) -> None:
+        """Wake the requests that wait for what a lease has put back. Call it on the event loop."""
+        lease = ended.lease
+        self.stock_arrived(lease.master_sae, lease.slave_sae, lease.additional_slaves, ended.returned_bytes)
+        self.observer.lease_ended(lease, ended.returned_bytes, how)
+
+    async def _within_quota(
+        self, pair: Group, number: int, key_bytes: int, work: Callable[[StoreTransaction], Result]
+    ) -> Result:
+        """Do a work that takes keys of a pair's stock, if its master's quota allows it."""
+        bits = 8 * number * key_bytes
         self._admit(pair[0], bits)
         try:
-            return await self._deliver(kme, peer, pair, slave, request)
+            result = await self._with_stock(pair, key_bytes, work)
         except RequestRefused:
             if (quota := self.quotas.get(pair[0])) is not None:
                 quota.give_back(bits)
             raise
+        if (forecast := self.forecasts.get(pair)) is not None:
+            forecast.consumed.add(number * key_bytes, time.monotonic())
+        return result
 
-    async def _deliver(
-        self, kme: KmeId, peer: PeerIdentity | None, pair: Group, slave: SaeId, request: KeyRequest
-    ) -> Delivery:
+    async def _with_stock(
+        self, pair: Group, key_bytes: int, work: Callable[[StoreTransaction], Result]
+    ) -> Result:
+        """Do a work that takes keys of a pair's stock; wait a moment while that is short."""
         deadline_s = asyncio.get_running_loop().time() + self._wait_s
         while True:
             arrival = self._expect(pair)
             try:
-                delivery = await self._run(
-                    lambda tx: etsi014.get_key(
-                        KmeView(tx, kme),
-                        SaeDirectory(tx),
-                        peer,
-                        slave,
-                        request,
-                        self.profile,
-                        time.time(),
-                        self._rests,
-                    )
-                )
+                return await self._run(work)
             except KeyUnavailable as shortage:
-                hopeless = self._demand(pair, shortage.wanted_bytes, request.size_bits // 8)
+                hopeless = self._demand(pair, shortage.wanted_bytes, key_bytes)
                 if hopeless is not None:
                     raise etsi014.insufficient_key(shortage, hopeless, self.profile) from None
                 if not await self._arrived(pair, arrival, deadline_s):
@@ -166,12 +255,6 @@ class KmeService:
                     known = self.forecasts.get(pair, Forecast())
                     wait_s = known.retry_after_s(lacking_bytes, time.monotonic())
                     raise etsi014.insufficient_key(shortage, None, self.profile, wait_s) from None
-            else:
-                self.keys_delivered[kme] += len(delivery.keys)
-                if (forecast := self.forecasts.get(pair)) is not None:
-                    forecast.consumed.add(request.number * request.size_bits // 8, time.monotonic())
-                self.observer.delivered(INTERFACE, "master", pair[0], pair[1:], delivery.keys)
-                return delivery
             finally:
                 self._forget(pair, arrival)
 
@@ -278,6 +361,11 @@ class KmeService:
             or by_master > WAITING_PER_MASTER_MAX
             or sum(map(len, self._waiting.values())) > WAITING_MAX
         )
+
+
+def new_lease_id() -> str:
+    """Return the ID of a lease: a random UUID (RFC 9562, version 4)."""
+    return str(UUID(bytes=secrets.token_bytes(16), version=4))
 
 
 def _group(master: SaeId, slave: SaeId, additional: tuple[SaeId, ...]) -> Group:

@@ -151,6 +151,7 @@ class KmeApp:
         self.node.trouble = self._trouble
         self.node.happened = self.watch.happened
         self.node.expired = self.watch.expired
+        self.node.lease_expired = lambda ended: self.service.lease_ended(ended, "expired")
         host, port = host_and_port(config.listen.sae)
         self.sae_server = KMEServer(
             [KMEEndpoint(loaded.kme_id, port, files.certificate, files.key)],

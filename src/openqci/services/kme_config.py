@@ -107,6 +107,7 @@ class Etsi014Section(Section, frozen=True, kw_only=True):
     """``[etsi014]``: what ETSI GS QKD 014 leaves to a KME, and switches for applications made for another.
 
     ``sae_id_from`` says where a certificate names its SAE: ``uri`` (else the common name), ``dns`` or ``cn``.
+    Without ``leases_per_sae_max`` no leases are offered.
     """
 
     key_size_bits: KeySize = 256
@@ -119,6 +120,9 @@ class Etsi014Section(Section, frozen=True, kw_only=True):
     insufficient_status: Literal[503, 400, 404] = 503
     optional_unhandled: Literal["ignore", "refuse"] = "ignore"
     strict: bool = False
+    leases_per_sae_max: Annotated[int, Meta(ge=0, le=256)] = 16
+    lease_keys_max: Annotated[int, Meta(ge=1, le=16_384)] = 1024
+    lease_ttl_s_max: Annotated[int, Meta(ge=1, le=86_400)] = 900
 
     def profile(self) -> Profile:
         """Return it for the delivery."""

@@ -24,10 +24,11 @@ import msgspec
 from openqci.core.errors import KeyUnavailable, OpenQCIError, PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId, SaeId
 from openqci.crypto.hybrid import KemPrivateKey
-from openqci.delivery import agreement, end_to_end, etsi004, peers, supply
+from openqci.delivery import agreement, end_to_end, etsi004, leases, peers, supply
 from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
 from openqci.delivery.far_ends import FarEnds, FarEvent
 from openqci.delivery.key_ids import BATCH_TAG_BITS
+from openqci.delivery.leases import LeaseEnded
 from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_keys
 from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
 from openqci.delivery.relay_rooms import EpochRooms
@@ -102,6 +103,7 @@ class KmeNode:
         self.stock_arrived: Callable[[KeyBatch], None] = lambda batch: None
         self.happened: Callable[[KmeId, Event | Meeting], None] = lambda peer, event: None
         self.expired: Callable[[KeyBatch, int], None] = lambda batch, left: None
+        self.lease_expired: Callable[[LeaseEnded], None] = lambda ended: None
         self.trouble: Callable[[str, str, str | None], None] = lambda kind, subject, reason: None
         self._loaded, self._store, self._sources = loaded, store, dict(sources)
         simulated_allowed = loaded.config.node.mode == "laboratory"
@@ -208,11 +210,15 @@ class KmeNode:
         links = self._loaded.config.link
 
         def work(view: KmeView) -> dict[str, Any]:
+            leased = leases.leased_bytes(view)
             return {
                 "links": [self._link_status(view, link, epochs.get(KmeId(link.peer))) for link in links],
                 "pairs": [
-                    *(self._pair_status(view, demand) for demand in demands),
-                    *(self.far.pair_status(view, demand) for demand in far),
+                    {**pair, "leased_bytes": leased.get((pair["master"], *sorted(pair["slaves"])), 0)}
+                    for pair in (
+                        *(self._pair_status(view, demand) for demand in demands),
+                        *(self.far.pair_status(view, demand) for demand in far),
+                    )
                 ],
                 "batches_under_way": len(agreement.open_offers(view)) + len(end_to_end.open_orders(view)),
             }
@@ -445,6 +451,8 @@ class KmeNode:
             last_wall_s, last_monotonic_s = wall_s, monotonic_s
             try:
                 await self._look_at_stocks()
+                for ended in await self.read(partial(leases.sweep, now_s=wall_s)):
+                    self.lease_expired(ended)
                 for batch, left in await self.read(partial(_swept, now_s=wall_s)):
                     self.figures.expired_bytes += left
                     self.expired(batch, left)

@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from openqci import __version__
-from openqci.delivery.etsi014_model import STANDARD, Profile, Status
+from openqci.delivery.etsi014_model import (
+    LEASE_EXTENSION,
+    LEASE_TTL_S,
+    LeaseDocument,
+    LeaseList,
+    LeaseReturn,
+    Profile,
+    Status,
+)
+from openqci.services.kme_config import Etsi014Section
 
 JSON = "application/json"
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -26,9 +35,17 @@ ERROR: Document = {
 }
 
 
-def openapi(profile: Profile = STANDARD) -> Document:
+NODE = Etsi014Section().profile()
+"""What a node serves if nothing else is configured."""
+
+
+def openapi(profile: Profile = NODE) -> Document:
     """Return the document, OpenAPI 3.1, for what a KME of this profile serves."""
-    (_, models) = msgspec.json.schema_components([Status], ref_template="#/components/schemas/{name}")
+    leases = profile.leases_per_sae_max > 0
+    (_, models) = msgspec.json.schema_components(
+        [Status, *((LeaseDocument, LeaseList, LeaseReturn) if leases else ())],
+        ref_template="#/components/schemas/{name}",
+    )
     return {
         "openapi": "3.1.0",
         "info": {
@@ -48,6 +65,7 @@ def openapi(profile: Profile = STANDARD) -> Document:
                 ),
                 "post": _operation("Get key with key IDs", "master_SAE_ID", "KeyContainer", body="KeyIDs"),
             },
+            **(_lease_paths() if leases else {}),
         },
         "components": {
             "schemas": {
@@ -56,6 +74,7 @@ def openapi(profile: Profile = STANDARD) -> Document:
                 "KeyRequest": _key_request(profile),
                 "KeyIDs": _key_ids(profile),
                 "KeyContainer": _key_container(profile),
+                **({"LeaseRequest": _lease_request(profile)} if leases else {}),
             },
             "securitySchemes": {"certificate": {"type": "mutualTLS"}},
         },
@@ -63,8 +82,39 @@ def openapi(profile: Profile = STANDARD) -> Document:
     }
 
 
+def _lease_paths() -> Document:
+    """Return the paths of leases: no part of the standard."""
+    path = "/api/v1/keys/{slave_SAE_ID}/openqci_leases"
+    text = (
+        "Extension of OpenQCI, no part of ETSI GS QKD 014: keys that are kept for the caller for a time. "
+        f"They are drawn by Get key with {LEASE_EXTENSION} in extension_mandatory."
+    )
+    one = {"name": "lease_ID", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    grant = _operation("Reserve keys", "slave_SAE_ID", "LeaseDocument", body="LeaseRequest", success="201")
+    operations = {
+        path: {"get": _operation("List leases", "slave_SAE_ID", "LeaseList"), "post": grant},
+        f"{path}/{{lease_ID}}": {
+            "get": _operation("Show lease", "slave_SAE_ID", "LeaseDocument", queries=[one]),
+            "delete": _operation(
+                "Release lease", "slave_SAE_ID", "LeaseReturn", verb="delete", queries=[one]
+            ),
+        },
+    }
+    for verbs in operations.values():
+        for operation in verbs.values():
+            operation["description"] = text
+    return operations
+
+
 def _operation(
-    name: str, sae: str, answer: str, *, queries: list[Document] | None = None, body: str | None = None
+    name: str,
+    sae: str,
+    answer: str,
+    *,
+    queries: list[Document] | None = None,
+    body: str | None = None,
+    success: str = "200",
+    verb: str = "get",
 ) -> Document:
     statuses = {
         "400": "the request is wrong, or a key is not found",
@@ -77,10 +127,10 @@ def _operation(
     path = {"name": sae, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     operation: Document = {
         "summary": name,
-        "operationId": f"{name.replace(' ', '_').lower()}_{'post' if body else 'get'}",
+        "operationId": f"{name.replace(' ', '_').lower()}_{'post' if body else verb}",
         "parameters": [path, *(queries or [])],
         "responses": {
-            "200": _content(name, answer),
+            success: _content(name, answer),
             **{status: _content(text, "ErrorBody") for status, text in statuses.items()},
         },
     }
@@ -139,6 +189,18 @@ def _key_request(profile: Profile) -> Document:
             "extension_optional": extensions,
         },
     }
+
+
+def _lease_request(profile: Profile) -> Document:
+    members = _key_request(msgspec.structs.replace(profile, keys_per_request_max=profile.lease_keys_max))
+    members["properties"]["ttl_s"] = {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": profile.lease_ttl_s_max,
+        "default": min(LEASE_TTL_S, profile.lease_ttl_s_max),
+        "description": "seconds",
+    }
+    return members
 
 
 def _key_ids(profile: Profile) -> Document:

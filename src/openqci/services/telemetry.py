@@ -63,6 +63,9 @@ class Telemetry:
         self.pair_low_bytes = self._gauge(
             "pair_low_bytes", "Low watermark of a pair's stock.", "master", "slaves"
         )
+        self.pair_leased_bytes = self._gauge(
+            "pair_leased_bytes", "Key that is kept for leases of a pair's master.", "master", "slaves"
+        )
         self.batches_under_way = self._gauge("batches_under_way", "Batches that wait for their legs.")
         self.alarms_active = self._gauge("alarms_active", "Alarms that stand now, by code.", "code")
         self.certificate_days_left = self._gauge(
@@ -73,7 +76,8 @@ class Telemetry:
         """Return the Prometheus text; gauges are set from the node's status document."""
         self.uptime_seconds.set(status["uptime_s"])
         self.batches_under_way.set(status["batches_under_way"])
-        for gauge in (self.link_stock_bytes, self.pair_stock_bytes, self.pair_low_bytes, self.alarms_active):
+        pairs = self.pair_stock_bytes, self.pair_low_bytes, self.pair_leased_bytes
+        for gauge in (self.link_stock_bytes, *pairs, self.alarms_active):
             gauge.clear()
         for peer in status["peers"]:
             self.peer_met.labels(peer["kme_id"]).set(int(peer["met"]))
@@ -84,6 +88,7 @@ class Telemetry:
             names = pair["master"], "+".join(pair["slaves"])
             self.pair_stock_bytes.labels(*names).set(pair["stock_bytes"])
             self.pair_low_bytes.labels(*names).set(pair["low_bytes"])
+            self.pair_leased_bytes.labels(*names).set(pair["leased_bytes"])
         for partner in status["borders"]["partners"] if status["borders"] else ():
             self.border_due.labels(partner["partner"]).set(partner["due"])
         for alarm in status["alarms"]:

@@ -15,8 +15,9 @@ from openqci.core.errors import RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import DeliveredKey
 from openqci.delivery.agreement import BatchAgreed, BatchFailed
-from openqci.delivery.etsi014_model import KEYS_NOT_FOUND
+from openqci.delivery.etsi014_model import KEYS_NOT_FOUND, LeaseDocument
 from openqci.delivery.etsi020_rules import Accounted, BorderEvent
+from openqci.delivery.leases import Lease
 from openqci.delivery.named_keys import NamedKey
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.delivery.peers import DepositSettled, Meeting, Standing
@@ -120,6 +121,30 @@ class Watch(Observer):
             others=list(others),
             key_ids=[key.key_id for key in keys],
             size_bits=8 * len(keys[0].key) if keys else 0,
+        )
+
+    def leased(self, caller: SaeId, others: Sequence[SaeId], lease: LeaseDocument) -> None:
+        """Keys are kept for an application."""
+        self.audit.record(
+            AuditEvent.KEYS_LEASED,
+            caller,
+            "master",
+            others=list(others),
+            lease_id=lease.lease_id,
+            number=lease.number,
+            size_bits=lease.size,
+            expires_at_s=lease.expires_at_s,
+        )
+
+    def lease_ended(self, lease: Lease, returned_bytes: int, how: str) -> None:
+        """What was left of a lease went back into the stock."""
+        self.audit.record(
+            AuditEvent.LEASE_ENDED,
+            lease.master_sae,
+            "master",
+            lease_id=lease.lease_id,
+            how=how,
+            returned_bytes=returned_bytes,
         )
 
     def answered(self, interface: str, method: str, status: int, seconds: float) -> None:

@@ -20,7 +20,7 @@ from openqci.services.openapi import openapi
 from tests.conformance.etsi014.make import ALICE, BOB, HOMES, RunningKmes
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "reference" / "etsi-014.openapi.json"
-PROFILE = Profile(additional_slaves_max=2)
+PROFILE = Profile(additional_slaves_max=2, leases_per_sae_max=64)
 
 load_all_checks()
 schema = schemathesis.openapi.from_dict(openapi(PROFILE))
