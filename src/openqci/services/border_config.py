@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from openqci.control.agreements import Agreement
 from openqci.control.configuration import DomainConfiguration, Reach
@@ -19,7 +18,7 @@ from openqci.delivery.etsi020_model import ACK_PATH
 from openqci.delivery.etsi020_rules import Partner, Timing, Ways
 from openqci.delivery.transfers import HERE, Neighbour, Side
 from openqci.services.kme_config import AgreementSection, LoadedConfig, PartnerSection, start_of_day_s
-from openqci.services.pki import kme_identity, read_certificates
+from openqci.services.pki import issued_by_one, kme_identity, read_certificates
 from openqci.services.tls import TlsFiles, read_revocation_list
 
 DAY_S = 86_400.0
@@ -193,25 +192,13 @@ class PartnerCertificates:
         found = [
             known.kme
             for known in self._known
-            if known.kme in names
-            and _issued_by_one(certificate, known.issuers)
-            and _holds(certificate, known)
+            if known.kme in names and issued_by_one(certificate, known.issuers) and _holds(certificate, known)
         ]
         return found[0] if len(found) == 1 else None
 
     def refuses(self, certificate_der: bytes) -> bool:
         """Tell whether a certificate is no partner's: its connection is closed."""
         return self.partner_of(certificate_der) is None
-
-
-def _issued_by_one(certificate: x509.Certificate, issuers: tuple[x509.Certificate, ...]) -> bool:
-    for issuer in issuers:
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return True
-    return False
 
 
 def _holds(certificate: x509.Certificate, known: _Known) -> bool:

@@ -19,6 +19,7 @@ from typing import Literal, Self
 from urllib.parse import quote, unquote
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -303,6 +304,17 @@ def read_certificates(file: Path) -> list[x509.Certificate]:
         raise ConfigurationError(
             Fault(str(file), "", f"cannot be read as a certificate ({_reason(error)})")
         ) from None
+
+
+def issued_by_one(certificate: x509.Certificate, issuers: Sequence[x509.Certificate]) -> bool:
+    """Tell whether one of the given authorities has itself issued a certificate."""
+    for issuer in issuers:
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return True
+    return False
 
 
 def write_credentials(folder: Path, issued: IssuedCertificate, authority: CertificateAuthority) -> None:
