@@ -22,6 +22,7 @@ COMMANDS = {
     "kme": "set up, run and look after a key management entity",
     "audit": "verify and read the audit log of a node",
     "control": "run the controller of a domain",
+    "orchestrator": "ways over domains, from what the domains offer",
     "federation": "accounts of what crossed the borders of a network",
     "pki": "a small certificate authority for tests",
     "scenario": "check and list scenarios",

@@ -91,11 +91,16 @@ class Border(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Reach(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Applications of other domains, and the borders that lead there, the preferred one first."""
+    """Applications of another domain, and the borders that lead there, the preferred one first.
+
+    ``via`` are the next domains on the way, the preferred one first; without it a border leads to wherever
+    its partners are.
+    """
 
     domain: str
     borders: tuple[str, ...]
     saes: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
 
 
 class DomainConfiguration(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,6 +122,10 @@ class DomainConfiguration(msgspec.Struct, frozen=True, omit_defaults=True):
     def kme_of(self, sae: SaeId) -> KmeId | None:
         """Return the KME of this domain that serves an application, or None."""
         return next((KmeId(node.kme_id) for node in self.nodes if sae in node.saes), None)
+
+    def reach_of(self, sae: SaeId) -> Reach | None:
+        """Return how an application of another domain is reached, or None."""
+        return next((reach for reach in self.reaches if sae in reach.saes), None)
 
     def node(self, kme: KmeId) -> Node | None:
         """Return what is known of a KME, or None."""

@@ -18,11 +18,12 @@ Protocol core without I/O: reports and times go in, configurations and alarms co
 False
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from openqci.control.configuration import DomainConfiguration, Link, Node
+from openqci.control.configuration import DomainConfiguration, Link, Node, Reach
 from openqci.core.errors import PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId
 
@@ -117,6 +118,7 @@ class Controller:
         self.reports: dict[KmeId, NodeReport] = {}
         self.heard_s: dict[KmeId, float] = {}
         self._laid_down = laid_down
+        self._learned_reaches: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = ()
         self._closed: dict[LinkId, str] = {}
         self._deposits: dict[tuple[LinkId, KmeId], Deposits] = {}
         self._rates: dict[LinkId, float] = {}
@@ -125,6 +127,10 @@ class Controller:
     def lay_down(self, laid_down: DomainConfiguration) -> None:
         """Take the operator's new word; what was learned stays."""
         self._laid_down = laid_down
+
+    def learn_reaches(self, reaches: Sequence[tuple[str, Sequence[str], Sequence[str]]]) -> None:
+        """Take from the orchestrator where other domains are: (domain, next domains, applications there)."""
+        self._learned_reaches = tuple((domain, tuple(via), tuple(saes)) for domain, via, saes in reaches)
 
     def close_link(self, link_id: LinkId, reason: str) -> None:
         """Take a link out of use until :meth:`open_link`: an operator's or a security officer's act."""
@@ -185,7 +191,31 @@ class Controller:
             version=self.version,
             nodes=tuple(map(self._learned_node, self._laid_down.nodes)),
             links=tuple(map(self._learned_link, self._laid_down.links)),
+            reaches=(*self._laid_down.reaches, *self._reaches()),
         )
+
+    def _reaches(self) -> Iterator[Reach]:
+        """Yield what the orchestrator has told of domains for which the operator has laid down nothing.
+
+        An application that the operator names itself is where the operator says.
+        """
+        laid_down = self._laid_down
+        own = {sae for node in laid_down.nodes for sae in node.saes}
+        own |= {sae for reach in laid_down.reaches for sae in reach.saes}
+        told = {reach.domain for reach in laid_down.reaches}
+        for domain, via, saes in self._learned_reaches:
+            gates = tuple(
+                dict.fromkeys(
+                    border.kme_id
+                    for following in via
+                    for border in laid_down.borders
+                    if border.partner_domain == following
+                )
+            )
+            there = tuple(sae for sae in saes if sae not in own)
+            if domain not in told and gates and there:
+                own.update(there)
+                yield Reach(domain, gates, there, via)
 
     def _learned_node(self, node: Node) -> Node:
         report = self.reports.get(KmeId(node.kme_id))

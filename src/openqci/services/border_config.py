@@ -5,14 +5,14 @@ that its ``[[partner]]`` section names (so that one partner's authority cannot m
 holds now, and is on none of its revocation lists.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptography import x509
 
 from openqci.control.agreements import Agreement
-from openqci.control.configuration import DomainConfiguration, Reach
+from openqci.control.configuration import Border, DomainConfiguration, Reach
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.etsi020_model import ACK_PATH
 from openqci.delivery.etsi020_rules import Partner, Timing, Ways
@@ -22,6 +22,8 @@ from openqci.services.pki import issued_by_one, kme_identity, read_certificates
 from openqci.services.tls import TlsFiles, read_revocation_list
 
 DAY_S = 86_400.0
+TROUBLE_S = 60.0
+"""How long a neighbour at which a key has failed comes last."""
 
 
 def agreement_of(section: AgreementSection) -> Agreement:
@@ -115,34 +117,69 @@ def ways_of(
         home = configuration.kme_of(sae)
         if home is not None:
             return to_kme(home)
-        reach = next((each for each in configuration.reaches if sae in each.saes), None)
-        return _by_reach(loaded, configuration, reach, to_kme) if reach is not None else None
+        reach = configuration.reach_of(sae)
+        return [each for gate in gates(configuration, reach) for each in gate] if reach is not None else None
+
+    def gates(configuration: DomainConfiguration, reach: Reach) -> Iterator[list[Neighbour]]:
+        """Yield the neighbours towards another domain: own partners at borders, or KMEs that have some."""
+        for border in _gates(configuration, reach):
+            if border.kme_id != loaded.kme_id:
+                yield to_kme(border.kme_id)
+            elif border.partner_kme in partners:
+                yield [Neighbour(Side.PARTNER, KmeId(border.partner_kme))]
 
     return ways
 
 
-def _by_reach(
-    loaded: LoadedConfig,
-    configuration: DomainConfiguration,
-    reach: Reach,
-    to_kme: Callable[[str], list[Neighbour]],
-) -> list[Neighbour]:
-    """Return the neighbours towards another domain: own partners at its borders, or KMEs that have some."""
-    found: list[Neighbour] = []
-    partners = {partner.kme_id for partner in loaded.config.partner}
-    for gate in reach.borders:
-        if gate != loaded.kme_id:
-            found += to_kme(gate)
-            continue
-        beyond = [border for border in configuration.borders if border.kme_id == gate]
-        # The domain itself, if it is right behind the border, before those that lead there.
-        beyond.sort(key=lambda border: border.partner_domain != reach.domain)
-        found += [
-            Neighbour(Side.PARTNER, KmeId(border.partner_kme))
-            for border in beyond
-            if border.partner_kme in partners
-        ]
-    return found
+def _gates(configuration: DomainConfiguration, reach: Reach) -> list[Border]:
+    """Return the borders that lead to another domain, the preferred one first."""
+    at_gates = [border for gate in reach.borders for border in configuration.borders if border.kme_id == gate]
+    if reach.via:
+        at_gates = [border for border in at_gates if border.partner_domain in reach.via]
+        return sorted(at_gates, key=lambda border: reach.via.index(border.partner_domain))
+    # The domain itself, if it is right behind a border, before those that lead there.
+    return sorted(at_gates, key=lambda border: border.partner_domain != reach.domain)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where an application of another network is, and whether its KME takes whole batches."""
+
+    domain: str
+    batches: bool = True
+
+
+def remote_of(loaded: LoadedConfig, configuration: DomainConfiguration | None, sae: SaeId) -> Remote | None:
+    """Return what ``kme.toml``, else the domain's configuration, says of an application elsewhere."""
+    section = loaded.remote_of(sae)
+    if section is not None:
+        return Remote(section.domain, section.batches)
+    if configuration is None or loaded.kme_of(sae) is not None:
+        return None
+    reach = configuration.reach_of(sae)
+    return Remote(reach.domain) if reach is not None else None
+
+
+class Troubles:
+    """Remembers which neighbours a key has failed at lately: they come last until that is over."""
+
+    def __init__(self, ways: Ways, now_s: Callable[[], float]) -> None:
+        self._ways, self._now_s = ways, now_s
+        self._until_s: dict[Neighbour, float] = {}
+
+    def note(self, neighbour: Neighbour, *, failed: bool) -> None:
+        """Note how a key has ended at a neighbour."""
+        if failed:
+            self._until_s[neighbour] = self._now_s() + TROUBLE_S
+        else:
+            self._until_s.pop(neighbour, None)
+
+    def ways(self, sae: SaeId) -> list[Neighbour] | None:
+        """Return the next neighbours on the way to an application, those in trouble last."""
+        found, now_s = self._ways(sae), self._now_s()
+        if found is None:
+            return None
+        return sorted(dict.fromkeys(found), key=lambda each: now_s < self._until_s.get(each, 0.0))
 
 
 def border_files(loaded: LoadedConfig) -> TlsFiles:

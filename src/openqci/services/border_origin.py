@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from openqci.delivery.pair_stock import stock_bytes
 from openqci.delivery.transfers import HERE, State
 from openqci.keystore.ports import KmeView
 from openqci.services.border import BorderService, new_key_id
+from openqci.services.border_config import Remote
 from openqci.services.kme import Demand
 from openqci.services.kme_config import LoadedConfig
 
@@ -43,8 +44,16 @@ Group = tuple[SaeId, ...]
 class RemoteStocks:
     """The pairs of one node whose slaves are in other networks. Call :meth:`run` once."""
 
-    def __init__(self, loaded: LoadedConfig, border: BorderService, ways: Ways, domain: str) -> None:
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        border: BorderService,
+        ways: Ways,
+        domain: str,
+        remote_of: Callable[[SaeId], Remote | None],
+    ) -> None:
         self._loaded, self._border, self._ways, self._domain = loaded, border, ways, domain
+        self._remote_of = remote_of
         self._demands: dict[Group, RemoteDemand] = {}
         self._fixed: set[Group] = set()
         self._asked_s: dict[Group, float] = {}
@@ -61,7 +70,7 @@ class RemoteStocks:
 
     def is_beyond(self, sae: SaeId) -> bool:
         """Tell whether an application is served in another network."""
-        return self._loaded.remote_of(sae) is not None
+        return self._remote_of(sae) is not None
 
     def demand(
         self, master: SaeId, slave: SaeId, wanted_bytes: int, additional: tuple[SaeId, ...] = ()
@@ -144,7 +153,7 @@ class RemoteStocks:
         self._border.wake()
 
     def _demand_of(self, group: Group, low_keys: int, high_keys: int, ttl_s: float) -> RemoteDemand | None:
-        remotes = [self._loaded.remote_of(sae) for sae in group[1:]]
+        remotes = [self._remote_of(sae) for sae in group[1:]]
         first = remotes[0]
         if first is None or any(each is None or each.domain != first.domain for each in remotes):
             return None

@@ -7,6 +7,7 @@ A node without ``[etsi020]`` has none. The parts: what answers partners and send
 """
 
 import os
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -16,16 +17,19 @@ from openqci.control.configuration import DomainConfiguration
 from openqci.core.identifiers import KmeId
 from openqci.delivery import border_account
 from openqci.delivery.border_account import BorderEntry
-from openqci.delivery.etsi020_rules import BorderEvent, Carrier, KeysReleased, Rules
+from openqci.delivery.etsi020_rules import BorderEvent, Carrier, KeysReleased, Rules, TransferSettled
 from openqci.delivery.named_keys import NamedKey
+from openqci.delivery.transfers import State
 from openqci.keystore.ports import KmeView
 from openqci.services.border import BorderService
 from openqci.services.border_config import (
     PartnerCertificates,
+    Troubles,
     agreements_of,
     border_files,
     partner_files,
     partners_of,
+    remote_of,
     timing_of,
     ways_of,
 )
@@ -55,7 +59,8 @@ class Borders:
         self.happened: Callable[[BorderEvent], None] = lambda event: None
         self._loaded = loaded
         timing = timing_of(loaded)
-        ways = ways_of(loaded, domain, inside=carrier is not None)
+        self._troubles = Troubles(ways_of(loaded, domain, inside=carrier is not None), time.monotonic)
+        ways = self._troubles.ways
         rules = Rules(
             section.domain, partners_of(loaded), os.urandom, ways, carrier, section.synchronous, timing
         )
@@ -69,7 +74,9 @@ class Borders:
             for partner in loaded.config.partner
         }
         self.service = BorderService(loaded.kme_id, store, lambda: rules, clients, observer)
-        self.stocks = RemoteStocks(loaded, self.service, ways, section.domain)
+        self.stocks = RemoteStocks(
+            loaded, self.service, ways, section.domain, lambda sae: remote_of(loaded, domain(), sae)
+        )
         self.service.released = lambda released: self.released(released)
         self.service.happened = self._happened
         self._certificates = PartnerCertificates(loaded)
@@ -118,6 +125,8 @@ class Borders:
         }
 
     def _happened(self, event: BorderEvent) -> None:
+        if isinstance(event, TransferSettled) and event.transfer.state in (State.FAILED, State.RELAYED):
+            self._troubles.note(event.transfer.downstream, failed=event.transfer.state is State.FAILED)
         self.stocks.happened(event)
         self.happened(event)
 

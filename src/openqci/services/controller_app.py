@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,15 @@ from starlette.routing import Route
 from openqci.control import configuration
 from openqci.control.configuration import DomainConfiguration, SignedConfiguration
 from openqci.control.controller import Controller, NodeReport
+from openqci.control.orchestrator import reaches_of
 from openqci.core.errors import ConfigurationError, Fault, PeerMisbehaved, RequestRefused
 from openqci.core.identifiers import KmeId, LinkId
-from openqci.crypto.signatures import SigningKey
+from openqci.crypto.signatures import SigningKey, VerifyingKey
 from openqci.delivery.etsi014_model import error_body
 from openqci.services.data_directory import write_durably
 from openqci.services.https import HttpsListener
-from openqci.services.kme_config import Address, PathText, Section, TlsSection, host_and_port
+from openqci.services.kme_config import Address, PathText, Section, TlsSection, Url, host_and_port
+from openqci.services.orchestrator_line import OrchestratorLine
 from openqci.services.pki import kme_identity
 from openqci.services.roles import MAY_LOOK, Holder, Role, holder_of
 from openqci.services.tls import TlsFiles
@@ -65,6 +67,20 @@ class ControllerListenSection(Section, frozen=True, kw_only=True):
     nodes: Address
 
 
+class OrchestratorLineSection(Section, frozen=True, kw_only=True):
+    """``[orchestrator]``: the European orchestrator that this domain takes part in.
+
+    ``name`` is in its certificate, which ``authority`` has issued; ``signer`` is that certificate, whose key
+    signs tables of ways. ``offer_file`` is what the domain offers.
+    """
+
+    url: Url
+    name: str
+    authority: PathText
+    signer: PathText
+    offer_file: PathText
+
+
 class ControllerConfig(Section, frozen=True, kw_only=True):
     """The whole of ``control.toml``."""
 
@@ -72,6 +88,7 @@ class ControllerConfig(Section, frozen=True, kw_only=True):
     controller: ControllerSection
     tls: TlsSection
     listen: ControllerListenSection
+    orchestrator: OrchestratorLineSection | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +159,7 @@ class ControllerApp:
         laid_down = loaded.domain()
         self._signed = self._last_signed(laid_down)
         self.controller = Controller(laid_down, self._version_of(self._signed))
+        self._orchestrator = self._make_line(laid_down.domain)
         self._closed = self._closed_links()
         for link, reason in self._closed.items():
             self.controller.close_link(LinkId(link), reason)
@@ -155,13 +173,40 @@ class ControllerApp:
 
     async def run(self) -> None:
         """Look for what has changed until ``stop`` is set."""
-        while not self.stop.is_set():
-            await self._look()
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self.stop.wait()
-            except TimeoutError:
-                continue
+        offers = asyncio.create_task(self._orchestrator.run()) if self._orchestrator is not None else None
+        try:
+            while not self.stop.is_set():
+                await self._look()
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self.stop.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            if offers is not None:
+                offers.cancel()
+                await asyncio.gather(offers, return_exceptions=True)
+
+    def _make_line(self, domain: str) -> OrchestratorLine | None:
+        """Return the line to the orchestrator, with the last table taken up, if the domain takes part."""
+        section, loaded = self.loaded.config.orchestrator, self.loaded
+        if section is None:
+            return None
+        signer = loaded.path(section.signer)
+        files = replace(loaded.tls_files(), authority=loaded.path(section.authority), revocation_lists=())
+        line = OrchestratorLine(
+            section.url,
+            section.name,
+            files.client_context,
+            self._signer,
+            VerifyingKey.from_certificate_pem(_read(signer), str(signer)),
+            loaded.path(section.offer_file),
+            self._folder,
+            lambda: self.controller.current,
+            lambda table: self.controller.learn_reaches(reaches_of(table)),
+        )
+        line.take_up(domain)
+        return line
 
     async def close(self) -> None:
         """Listen no longer."""
@@ -260,6 +305,12 @@ class ControllerApp:
                 for link in (current.links if current is not None else ())
             ],
             "closed": dict(self._closed),
+            "orchestrator": None
+            if self._orchestrator is None
+            else {
+                "trouble": self._orchestrator.trouble,
+                "table": self._orchestrator.table.version if self._orchestrator.table is not None else 0,
+            },
             "alarms": [vars(alarm) for alarm in controller.alarms(now_s)],
         }
 

@@ -101,7 +101,8 @@ class DomainDesk:
 def enter_applications(transaction: StoreTransaction, kme: KmeId, document: DomainConfiguration) -> None:
     """Have the directory know the domain's applications; what ``kme.toml`` says of one comes first."""
     directory = SaeDirectory(transaction)
-    wanted = {SaeId(sae): KmeId(node.kme_id) for node in document.nodes for sae in node.saes}
+    wanted = {SaeId(sae): KmeId(reach.domain) for reach in document.reaches for sae in reach.saes}
+    wanted |= {SaeId(sae): KmeId(node.kme_id) for node in document.nodes for sae in node.saes}
     known = {record.sae_id: record for record in directory.saes()}
     for record in known.values():
         gone = wanted.get(record.sae_id) != record.kme_id
