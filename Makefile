@@ -9,7 +9,7 @@ ARGS ?=
 SECONDS ?= 60
 PYTEST_ARGS ?=
 
-.PHONY: help setup setup-dev up test lint check sbom conformance simulate torture bench bench-kme bench-distil bench-link bench-relay docs clean browser
+.PHONY: help setup setup-dev up test lint check sbom conformance simulate torture bench bench-kme bench-distil bench-link bench-space bench-relay docs clean browser
 
 help:
 	@echo "make setup   the openqci command in .venv, from the lock file"
@@ -110,6 +110,10 @@ bench-link: setup-dev
 bench-relay: setup-dev
 	@$(BIN)/python benchmarks/routing.py $(ARGS)
 	@$(BIN)/python benchmarks/relay.py $(ARGS)
+
+# A year of passes and keys of a hundred satellites: make bench-space ARGS="--satellites 10"
+bench-space: setup-dev
+	@$(BIN)/python benchmarks/space.py $(ARGS)
 
 # The software bill of materials of a release, CycloneDX 1.5.
 sbom: setup-dev

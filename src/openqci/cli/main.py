@@ -27,6 +27,7 @@ COMMANDS = {
     "pki": "a small certificate authority for tests",
     "scenario": "check and list scenarios",
     "link": "rates, detections and published experiments of QKD links",
+    "space": "satellite passes, link budgets and keys per pass",
     "distil": "distil recorded detections into secret key",
 }
 
