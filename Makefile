@@ -110,6 +110,7 @@ bench-link: setup-dev
 bench-relay: setup-dev
 	@$(BIN)/python benchmarks/routing.py $(ARGS)
 	@$(BIN)/python benchmarks/relay.py $(ARGS)
+	@PYTHONPATH=. $(BIN)/python benchmarks/kme/relays.py $(ARGS)
 
 # A year of passes and keys of a hundred satellites: make bench-space ARGS="--satellites 10"
 bench-space: setup-dev

@@ -16,9 +16,15 @@ class Chain:
     """
 
     def __init__(
-        self, folder: Path, nodes: int, *, more: tuple[tuple[int, int], ...] = (), speed: float = 100.0
+        self,
+        folder: Path,
+        nodes: int,
+        *,
+        more: tuple[tuple[int, int], ...] = (),
+        speed: float = 100.0,
+        target: int = 2,
     ) -> None:
-        self.folder, self.nodes = folder, nodes
+        self.folder, self.nodes, self.target = folder, nodes, target
         self.kem_keys: dict[int, dict[str, str]] = {}
         self.links = [*((place, place + 1) for place in range(nodes - 1)), *more]
         ports = free_ports(3 * nodes + 2 * len(self.links))
@@ -69,7 +75,7 @@ class Chain:
                 }
                 for number, (a, b) in enumerate(self.links)
             ],
-            "pairs": [{"master": "app-0", "slave": "app-2", **pair}] if pair else [],
+            "pairs": [{"master": "app-0", "slave": f"app-{self.target}", **pair}] if pair else [],
         }
         (self.folder / "domain.yaml").write_text(json.dumps(document))
         words = ("--key", "controller/key.pem", "--out", "domain.json")

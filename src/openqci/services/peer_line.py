@@ -70,6 +70,9 @@ class KeyStore(Protocol):
     async def run(self, work: Callable[[StoreTransaction], Result]) -> Result:
         """Run ``work`` in one transaction; return when what it did is durable."""
 
+    async def read(self, work: Callable[[StoreTransaction], Result]) -> Result:
+        """Run ``work``, which changes nothing, over what is durable now: it waits for no commit."""
+
 
 @dataclass(frozen=True)
 class OwnStore:
@@ -175,7 +178,7 @@ class PeerDesk:
                 peers.deposits_to_draw(view, peer, received.turn),
             )
 
-        introduced, due = await self._store.run(looked)
+        introduced, due = await self._store.read(looked)
         for introduction in introduced:
             await self._join(introduction.link.rpartition(".")[0], introduction.text)
         drawn: dict[int, Drawn] = {}
@@ -337,29 +340,51 @@ class PeerLine:
         self.epoch = (await self._desk.meet(peer, hello)).epoch
 
     async def _send_while_met(self) -> None:
-        """Send the lanes side by side; return when it is time for another hello."""
+        """Send the lanes side by side, none waiting for another; return when it is time for another hello."""
         hello_due_s = time.monotonic() + HELLO_EVERY_S
-        while time.monotonic() < hello_due_s:
-            self._wake.clear()
-            lanes = await self._store.run(
-                lambda tx: outbox.lanes(KmeView(tx, self._kme), self._endpoint.kme_id)
-            )
-            if lanes:
-                progress = await asyncio.gather(*(self._send(lane) for lane in lanes))
-                if any(progress):
-                    continue
-            try:
-                async with asyncio.timeout(LATER_S if lanes else HELLO_EVERY_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        sending: dict[str, asyncio.Task[bool]] = {}
+        resting_until_s: dict[str, float] = {}
+        try:
+            while time.monotonic() < hello_due_s:
+                self._wake.clear()
+                await self._begin_lanes(sending, resting_until_s)
+                await self._wait_for(sending, LATER_S if resting_until_s else HELLO_EVERY_S)
+                # In order of the lanes, not of a set: a replay of the simulation depends on it.
+                for lane in [lane for lane, task in sending.items() if task.done()]:
+                    if not sending.pop(lane).result():
+                        resting_until_s[lane] = time.monotonic() + LATER_S
+            await asyncio.gather(*sending.values())
+        finally:
+            for task in sending.values():
+                task.cancel()
+            await asyncio.gather(*sending.values(), return_exceptions=True)
+
+    async def _begin_lanes(
+        self, sending: dict[str, "asyncio.Task[bool]"], resting_until_s: dict[str, float]
+    ) -> None:
+        """Begin a turn of each lane in which messages wait, unless one is under way or the lane rests."""
+        lanes = await self._store.read(lambda tx: outbox.lanes(KmeView(tx, self._kme), self._endpoint.kme_id))
+        now_s = time.monotonic()
+        for lane in [lane for lane, until_s in resting_until_s.items() if until_s <= now_s]:
+            del resting_until_s[lane]
+        for lane in lanes:
+            if lane not in sending and lane not in resting_until_s:
+                sending[lane] = asyncio.create_task(self._send(lane))
+
+    async def _wait_for(self, sending: dict[str, "asyncio.Task[bool]"], wait_s: float) -> None:
+        """Wait until a turn ends, something is put into the outbox, or for so long."""
+        woken = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait([*sending.values(), woken], timeout=wait_s, return_when="FIRST_COMPLETED")
+        finally:
+            woken.cancel()
 
     async def _send(self, lane: str) -> bool:
-        """Send one turn of a lane and act on the answers; tell whether any message was settled."""
+        """Send one turn of a lane and act on the answers; False if the peer could not act on any yet."""
         peer, epoch = self._endpoint.kme_id, self.epoch
-        turn = await self._store.run(lambda tx: outbox.next_turn(KmeView(tx, self._kme), peer, lane))
+        turn = await self._store.read(lambda tx: outbox.next_turn(KmeView(tx, self._kme), peer, lane))
         if turn is None or epoch is None:
-            return False
+            return turn is None
         body = await self._transport.request(TURN_PATH, msgspec.msgpack.encode(PeerTurn(epoch, turn)))
         try:
             answers = msgspec.msgpack.decode(body, type=outbox.Answers)

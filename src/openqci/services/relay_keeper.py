@@ -41,7 +41,7 @@ RELAY_S_MAX = 5.0
 """How long an origin waits for its target's word; then it gives the batch up and tries another way."""
 
 RELAYS_PER_LOOK_MAX = 64
-ROUTES_SHOWN = 8
+ROUTES_SHOWN = 64
 NO_LINK = "no QKD link joins this KME and that of the slave"
 
 
@@ -157,7 +157,7 @@ class RelayKeeper:
         """Act on what relays have brought about, once it is durable."""
         if isinstance(event, BatchReady):
             self.figures.ready += 1
-            self.recent.append(_shown(event.order))
+            self.recent.append(_shown(event.order, time.time()))
             self._arrived(event.batch)
         elif isinstance(event, BatchGivenUp):
             self.figures.given_up += 1
@@ -285,7 +285,7 @@ def _stock_bytes(view: KmeView, demand: FarDemand) -> int:
     return demand.key_bytes * stock_keys(view, demand.master, demand.slave, demand.key_bytes)
 
 
-def _shown(order: EndToEndOrder) -> dict[str, Any]:
+def _shown(order: EndToEndOrder, ready_s: float) -> dict[str, Any]:
     return {
         "master": order.master_sae,
         "slave": order.slave_sae,
@@ -293,4 +293,5 @@ def _shown(order: EndToEndOrder) -> dict[str, Any]:
         "key_bytes": order.key_bytes,
         "hybrid": order.kem.algorithm if order.kem is not None else None,
         "created_s": order.created_s,
+        "took_s": round(ready_s - order.created_s, 6),
     }
