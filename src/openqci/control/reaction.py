@@ -313,6 +313,10 @@ class Reaction:
         """Return what is held for a link, None if it is under no suspicion."""
         return self._line(link_id).suspicion
 
+    def closed(self, link_id: LinkId) -> bool:
+        """Tell whether no relay may use a link now."""
+        return self._line(link_id).closed
+
     def _line(self, link_id: LinkId) -> _Line:
         return self._lines.setdefault(link_id, _Line())
 

@@ -334,6 +334,31 @@ def destroy_batch(view: KmeView, batch: KeyBatch) -> None:
     view.drop_record(BATCH_KIND, _batch_key(batch))
 
 
+def keys_of_records(batch: KeyBatch) -> dict[str, str]:
+    """Return the records that a batch in use has at its KME, by kind: what else names it but its stream."""
+    names = {BATCH_KIND: _batch_key(batch)}
+    if batch.stream_id:
+        names[STREAM_KIND] = _stream_key(batch)
+    elif batch.role == "master":
+        names |= {QUEUE_KIND: _queue_key(batch), OPENED_KIND: _queue_key(batch)}
+    if batch.expires_s:
+        names[EXPIRY_KIND] = _expiry_key(batch)
+    return names
+
+
+def count_by_itself(view: KmeView, batch: KeyBatch) -> None:
+    """Take a batch at its master out of the count of whole ones, if it is in there."""
+    _open(view, batch)
+
+
+def count_again(view: KmeView, batch: KeyBatch) -> None:
+    """Count a batch at its master that was out of use: with the whole ones if it is whole, else by itself."""
+    if view.stock_bytes(batch.stream) == batch.length_bytes:
+        _count_whole(view, batch, batch.length_bytes)
+    else:
+        view.put_record(OPENED_KIND, _queue_key(batch), batch.batch_tag.to_bytes(5, "big"))
+
+
 def destroy_expired(view: KmeView, now_s: float, batches_max: int = 256) -> list[tuple[KeyBatch, int]]:
     """Destroy batches whose time is over, at most ``batches_max``; return each with the bytes it had left."""
     expired: list[tuple[KeyBatch, int]] = []

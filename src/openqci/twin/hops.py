@@ -88,6 +88,7 @@ class HopLine:
     distilling_since_s: float | None = None
     not_before_s: float = 0.0
     standing_still: str = ""
+    closed: str = ""
     filling: bool = False
     recent: RecentBits = field(default_factory=RecentBits)
     epsilon_expected: float = 0.0
@@ -105,7 +106,7 @@ class HopLine:
         """Why no relay may use the hop now, empty if it may."""
         if not self.can_make_key:
             return "its devices yield no key at this loss"
-        return self.standing_still
+        return self.closed or self.standing_still
 
     @property
     def epsilon(self) -> float:
@@ -209,8 +210,7 @@ class HopBook:
         low_bytes, high_bytes = self.network.stock.low_bits // 8, -(-self.network.stock.high_bits // 8)
         emptier = min(line.stock_bytes.values())
         line.filling = emptier < (high_bytes if line.filling else low_bytes)
-        able = line.can_make_key and not line.standing_still
-        free = able and line.distilling_since_s is None and line.not_before_s <= now_s
+        free = not line.trouble and line.distilling_since_s is None and line.not_before_s <= now_s
         return HopStock(line.hop.link_id, emptier, low_bytes, high_bytes, line.filling, free)
 
     def state(self, link_id: LinkId) -> HopState:

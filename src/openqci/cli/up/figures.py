@@ -26,7 +26,9 @@ class NetworkFigures:
         keys_delivered: Callable[[], Mapping[str, int]],
         saes_at: Callable[[SiteId], list[str]],
         data_dir: Path,
+        alarms: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
+        self._alarms = alarms
         self._network, self._book, self._clock, self._end_to_end = network, book, clock, end_to_end
         self._urls, self._keys_delivered, self._saes_at = urls, keys_delivered, saes_at
         self._hops_of: dict[SiteId, list[LinkId]] = {site_id: [] for site_id in network.sites}
@@ -76,6 +78,7 @@ class NetworkFigures:
             },
             "last_route": self._end_to_end.recent[-1] if self._end_to_end.recent else None,
             "routes": list(self._end_to_end.recent),
+            "alarms": self._alarms(),
         }
 
     def hop(self, link_id: str) -> dict[str, Any] | None:
@@ -125,7 +128,7 @@ class NetworkFigures:
         report = status_report(
             self._network, hops, self._totals(now_s), running=True, ready=self.ready, time_s=now_s
         )
-        return report | {"data_dir": str(self._data_dir)}
+        return report | {"data_dir": str(self._data_dir), "alarms": self._alarms()}
 
     def _totals(self, now_s: float) -> dict[str, Any]:
         lines = self._book.lines.values()

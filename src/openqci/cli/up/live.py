@@ -32,9 +32,11 @@ from openqci.cli.up.commission import (
 from openqci.cli.up.figures import NetworkFigures, decode_figures
 from openqci.cli.up.load import ScenarioLoad
 from openqci.cli.up.production import HOP_FIGURES, NETWORK, Production
-from openqci.cli.up.relay_run import settle_pending
+from openqci.cli.up.reacting import Reacting, suspicions_of
+from openqci.cli.up.relay_run import RelayDone, settle_pending
 from openqci.cli.up.relaying import EndToEnd
 from openqci.cli.up.workers import BlockWorkers
+from openqci.control.reaction import Suspicion
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import SiteId, kme_of_site
 from openqci.dashboard import console_app
@@ -115,6 +117,8 @@ class LiveNetwork:
         self.saes: dict[SiteId, list[str]] = {}
         self.load: ScenarioLoad | None = None
         self.failed = False
+        self.suspicions: list[Suspicion] = []
+        self._notes: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._server: KMEServer | None = None
         self._console: ConsoleServer | None = None
@@ -160,6 +164,7 @@ class LiveNetwork:
             await self._console.stop()
         for part in self._moving or ():
             await part.close()
+        await asyncio.gather(*self._notes, return_exceptions=True)
         self.workers.close()
         try:
             if self._moving is not None:
@@ -180,6 +185,7 @@ class LiveNetwork:
         forecasts = {link: forecast(network.devices[hop.device], hop) for link, hop in network.hops.items()}
         figures = await self.store.run(lambda tx: decode_figures(tx.records(NETWORK, HOP_FIGURES)))
         stocks = await self.store.run(lambda tx: hop_stocks(tx, network))
+        self.suspicions = await self.store.run(suspicions_of)
         return HopBook(network, forecasts, figures, stocks)
 
     def _set_moving(self, book: HopBook, service: KmeService) -> NetworkFigures:
@@ -191,6 +197,9 @@ class LiveNetwork:
         end_to_end = EndToEnd(
             self.store, self.network, book, self.clock, service.stock_arrived, wake_production
         )
+        self.reacting = Reacting(
+            self.store, self.network, book, self.clock, self.suspicions, end_to_end.leave
+        )
         production = Production(
             self.store,
             book,
@@ -201,7 +210,9 @@ class LiveNetwork:
                 end_to_end.shortage.waited_for, end_to_end.shortage.short, self.clock.now_s()
             ),
             end_to_end.wake,
+            self.reacting.block_made,
         )
+        end_to_end.relayed = self._relayed
         service.on_demand = lambda master, slave, wanted, *_: end_to_end.demand(master, slave, wanted)
         self._moving = (production, end_to_end)
         parts = [end_to_end.run(), self._watch_directory()]
@@ -220,7 +231,14 @@ class LiveNetwork:
             lambda: {str(kme): count for kme, count in service.keys_delivered.items()},
             lambda site: self.saes.get(site, []),
             self.directory.path,
+            self.reacting.figures,
         )
+
+    def _relayed(self, done: RelayDone) -> None:
+        """Let the reaction know of a batch; one that crossed a link under suspicion is held."""
+        task = asyncio.create_task(self.reacting.relayed(done.order))
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     def _part_ended(self, task: "asyncio.Task[None]") -> None:
         """A part that ends by itself has met a bug: say so and let the process stop cleanly."""
@@ -264,6 +282,7 @@ class LiveNetwork:
         while True:
             try:
                 records = await self.store.run(all_saes)
+                await self.reacting.take_rulings()
                 await self._note_clock()
             except StoreUnavailable as error:
                 log.error("the directory of SAEs cannot be read now: %s", error)

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures.process import BrokenProcessPool
 
 import msgspec
@@ -46,6 +46,10 @@ RETRY_AFTER_ABORT_S = 5.0
 """A hop whose block aborted lets others go first for this long."""
 
 
+async def ignore_block(outcome: BlockOutcome) -> None:
+    """Take no notice of how a block has ended."""
+
+
 class Production:
     """Makes blocks of key, the most wanted hop first, as many at once as there are workers."""
 
@@ -58,7 +62,9 @@ class Production:
         seed: int | None,
         next_hop: Callable[[], LinkId | None],
         stored: Callable[[], None],
+        block_made: Callable[[BlockOutcome], Awaitable[None]] = ignore_block,
     ) -> None:
+        self.block_made = block_made
         self.store, self.book, self.workers, self.clock = store, book, workers, clock
         self.seed, self.next_hop, self.stored = seed, next_hop, stored
         self._blocks: set[asyncio.Task[None]] = set()
@@ -143,6 +149,7 @@ class Production:
         if outcome.aborted:
             line.not_before_s = self.clock.now_s() + RETRY_AFTER_ABORT_S
             log.warning("link %s: block %d aborted: %s", outcome.link_id, outcome.number, outcome.aborted)
+        await self.block_made(outcome)
         self.stored()
 
 

@@ -74,6 +74,7 @@ class EndToEnd:
         arrived: Callable[[SaeId, SaeId], None],
         shortage_changed: Callable[[], None],
     ) -> None:
+        self.relayed: Callable[[RelayDone], None] = lambda done: None
         self.store, self.network, self.book, self.clock = store, network, book, clock
         self.arrived, self.shortage_changed = arrived, shortage_changed
         self.router = Router((hop.link_id, hop.a, hop.b) for hop in network.hops.values())
@@ -112,6 +113,13 @@ class EndToEnd:
 
     def wake(self) -> None:
         """Look at once, because hops have got key."""
+        self._wake.set()
+
+    def leave(self, link_id: LinkId) -> None:
+        """Look at once for other routes than those over a link, which must not be used any more."""
+        for pair in self.pairs.values():
+            if pair.route is not None and link_id in pair.route.links:
+                pair.route = None
         self._wake.set()
 
     async def run(self) -> None:
@@ -245,8 +253,10 @@ class EndToEnd:
             if error.forged:
                 # Each further try would burn good key on the hops before it.
                 self.book.lines[error.spends[-1][0]].standing_still = "a relay met a wrong MAC on it"
+                self.leave(error.spends[-1][0])
         else:
             self._book_relay(done)
+            self.relayed(done)
             pair.waiting_bytes = 0
             self.arrived(pair.master, pair.slave)
         finally:
