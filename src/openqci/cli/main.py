@@ -17,6 +17,7 @@ COMMANDS = {
     "up": "run a whole network on this machine, live",
     "status": "show every hop, domain and total of a network",
     "route": "show the routes between two sites, and why not others",
+    "admission": "show who of a scenario's demand gets how much key",
     "alarm": "show alarms of a network, and lift a suspicion",
     "key": "fetch one key at both ends through ETSI GS QKD 014",
     "sae": "enrol secure application entities (SAEs)",
