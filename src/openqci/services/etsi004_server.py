@@ -34,8 +34,10 @@ from openqci.delivery.etsi004_model import (
     Status,
 )
 from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.services.accept import BODY, CROWDED, Crowd, Listening, TlsAcceptor
 from openqci.services.kme import KeyStore, Observer
-from openqci.services.kme_server import BACKLOG, HANDSHAKE_S_MAX, STOP_S_MAX, TLS_SHUTDOWN_S_MAX, bind_all
+from openqci.services.kme_server import STOP_S_MAX, bind_all
+from openqci.services.logs import about
 from openqci.services.pki import peer_identity
 
 log = logging.getLogger(__name__)
@@ -223,7 +225,8 @@ class Etsi004Server:
         self._service, self._host, self.port, self._context = service, host, port, context
         self._identity, self._accepts = identity, accepts
         self._bound: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._server: Listening | None = None
+        self.crowd = Crowd()
         self._connections: dict[asyncio.Task[None], bytes] = {}
         self._of_sae: Counter[str] = Counter()
 
@@ -259,15 +262,11 @@ class Etsi004Server:
         invariant(self._bound is not None, "an address is bound before it is listened at")
         if self._bound is None:
             return
-        self._server = await asyncio.start_server(
-            self._accept,
-            sock=self._bound.dup(),
-            ssl=self._context,
-            backlog=BACKLOG,
-            limit=2 * etsi004_model.REQUEST_BYTES_MAX,
-            ssl_handshake_timeout=HANDSHAKE_S_MAX,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
-        )
+        self._server = TlsAcceptor(self._bound.dup(), self._context, self._reading, self.crowd)
+
+    def _reading(self) -> asyncio.StreamReaderProtocol:
+        reader = asyncio.StreamReader(limit=2 * etsi004_model.REQUEST_BYTES_MAX)
+        return asyncio.StreamReaderProtocol(reader, self._accept)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; whatever happens, it ends closed."""
@@ -278,28 +277,37 @@ class Etsi004Server:
             writer.close()
             return
         if self._of_sae[peer.sae_id] >= CONNECTIONS_PER_SAE_MAX:
+            self.crowd.closed[CROWDED] += 1
             writer.close()
             return
         self._connections[task] = certificate
         self._of_sae[peer.sae_id] += 1
+        address = self.crowd.enter(writer.transport)
         try:
             await self._serve(reader, writer, peer.sae_id)
-        except (FrameError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
-            log.info("a connection of %s was closed: %s", peer.sae_id, error or type(error).__name__)
+        except TimeoutError:
+            self.crowd.closed[BODY] += 1
+        except (FrameError, OSError, asyncio.IncompleteReadError) as error:
+            why = error or type(error).__name__
+            log.info("a connection of %s was closed: %s", peer.sae_id, why, extra=about(sae=peer.sae_id))
         except asyncio.CancelledError:
             log.debug("a connection of %s ends with the listener", peer.sae_id)
         except Exception:
             # The last resort of a server: the fault is logged, the client sees its connection close.
-            log.exception("a connection of %s failed", peer.sae_id)
+            log.exception("a connection of %s failed", peer.sae_id, extra=about(sae=peer.sae_id))
         finally:
             del self._connections[task]
             self._of_sae[peer.sae_id] -= 1
+            self.crowd.leave(address)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: SaeId) -> None:
         while True:
-            async with asyncio.timeout(IDLE_S_MAX):
-                header = await reader.read(HEADER_BYTES)
+            try:
+                async with asyncio.timeout(IDLE_S_MAX):
+                    header = await reader.read(HEADER_BYTES)
+            except TimeoutError:
+                return
             if not header:
                 return
             async with asyncio.timeout(FRAME_S_MAX):

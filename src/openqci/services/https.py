@@ -15,14 +15,11 @@ from starlette.types import ASGIApp
 
 from openqci.core.errors import invariant
 from openqci.delivery.directory import PeerIdentity
+from openqci.services.accept import Crowd, Listening, TlsAcceptor
 from openqci.services.kme_server import (
-    BACKLOG,
-    HANDSHAKE_S_MAX,
     KEEP_ALIVE_S,
     PROTECTED_HEADERS,
     STOP_S_MAX,
-    TLS_SHUTDOWN_S_MAX,
-    Binding,
     ConnectionsState,
     PeerProtocol,
     bind_all,
@@ -56,7 +53,8 @@ class HttpsListener:
         self._state = ConnectionsState(identity)
         self._state.default_headers = list(PROTECTED_HEADERS)
         self._bound: socket.socket | None = None
-        self._server: Binding | None = None
+        self._server: Listening | None = None
+        self.crowd = Crowd()
 
     async def start(self) -> None:
         """Listen, or raise ConfigurationError if the address cannot be used."""
@@ -79,6 +77,7 @@ class HttpsListener:
             self._server.close()
         if self._bound is not None:
             self._bound.close()
+        self._state.unwatch()
         for connection in list(self._state.connections):
             connection.shutdown()
         deadline_s = asyncio.get_running_loop().time() + STOP_S_MAX
@@ -106,13 +105,11 @@ class HttpsListener:
         )
         config.load()
         protocol = functools.partial(
-            self._protocol, config=config, server_state=self._state, app_state={"peer": None}
+            self._protocol,
+            config=config,
+            server_state=self._state,
+            app_state={"peer": None},
+            crowd=self.crowd,
         )
-        self._server = await asyncio.get_running_loop().create_server(
-            protocol,
-            sock=self._bound.dup(),
-            ssl=self._context,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=HANDSHAKE_S_MAX,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
-        )
+        self._state.watch(asyncio.get_running_loop())
+        self._server = TlsAcceptor(self._bound.dup(), self._context, protocol, self.crowd)

@@ -27,6 +27,7 @@ from openqci.delivery.pair_stock import KeyBatch, RestRule
 from openqci.delivery.skip import SkipRules
 from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
+from openqci.services.accept import FILES_PER_ADDRESS, Crowd
 from openqci.services.audit import AuditEvent, AuditLog
 from openqci.services.border_origin import either
 from openqci.services.borders import Borders
@@ -39,7 +40,7 @@ from openqci.services.keyring import Keyring
 from openqci.services.kme import KmeService
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
 from openqci.services.kme_node import KmeNode
-from openqci.services.kme_server import KMEEndpoint, KMEServer
+from openqci.services.kme_server import OTHER_FILES, KMEEndpoint, KMEServer, allow_open_files
 from openqci.services.module_app import module_application
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
@@ -194,6 +195,8 @@ class KmeApp:
             *(self.borders.listeners() if self.borders is not None else ()),
             self.operator_listener,
         ]
+        self._crowds = self._crowds_by_listener()
+        allow_open_files(OTHER_FILES + len(self._crowds) * FILES_PER_ADDRESS)
         for listener in [*listeners, self.peer_listener, self.sae_server]:
             self._to_stop.append(listener.stop)
             await listener.start()
@@ -218,6 +221,24 @@ class KmeApp:
         borders.released = self._keys_released
         self._to_stop.append(borders.service.close)
         return borders
+
+    def _crowds_by_listener(self) -> dict[str, Crowd]:
+        """Return who is connected to each interface, by its name in ``[listen]``."""
+        listen = self.loaded.config.listen
+        further: list[HttpsListener | Etsi004Server] = [
+            *self._skip_listeners,
+            *self._stream_servers,
+            *self._module_listeners,
+            *(self.borders.listeners() if self.borders is not None else ()),
+        ]
+        names = [name for name in ("skip", "skip_psk", "etsi004", "module") if getattr(listen, name)]
+        names += ["etsi020"] * (len(further) - len(names))
+        return {
+            "sae": self.sae_server.crowd,
+            "peer": self.peer_listener.crowd,
+            "operator": self.operator_listener.crowd,
+            **{name: listener.crowd for name, listener in zip(names, further, strict=True)},
+        }
 
     def _make_skip(self) -> list[HttpsListener]:
         """Return the listeners of SKIP that the configuration asks for: with certificates, with keys."""
@@ -451,6 +472,10 @@ class KmeApp:
             "expired_bytes": self.node.figures.expired_bytes,
             "certificate_days_left": self._certificate_days_left(),
             "alarms": self.watch.alarms(),
+            "connections": {
+                name: {"open": len(crowd), "closed": dict(crowd.closed)}
+                for name, crowd in self._crowds.items()
+            },
             "domain": describe(self.domain.current),
             "kem": {
                 "algorithm": self._kem_key.public.algorithm,

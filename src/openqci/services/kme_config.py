@@ -346,6 +346,13 @@ class DomainSection(Section, frozen=True, kw_only=True):
     controller: Url | None = None
 
 
+class LogSection(Section, frozen=True, kw_only=True):
+    """``[log]``: lines of text, or one JSON object a line; and the least urgent level that is written."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["error", "warning", "info"] = "warning"
+
+
 class DemandSection(Section, frozen=True, kw_only=True):
     """``[demand]``: stocks of pairs that no ``[[pair]]`` names, kept while somebody asks for their keys."""
 
@@ -367,6 +374,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     store: StoreSection = StoreSection()
     kek: KekSection = KekSection()
     demand: DemandSection = DemandSection()
+    log: LogSection = LogSection()
     etsi014: Etsi014Section = Etsi014Section()
     skip: SkipSection = SkipSection()
     etsi004: Etsi004Section = Etsi004Section()

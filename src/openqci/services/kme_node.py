@@ -40,6 +40,7 @@ from openqci.keystore.supply import JoinedSource, KeySource, SourceReport, Suppl
 from openqci.relay.carriage import LANE as RELAY_LANE
 from openqci.relay.carriage import Carriage
 from openqci.services.kme_config import LinkSection, LoadedConfig
+from openqci.services.logs import about
 from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine, PeerTransport
 from openqci.services.relay_keeper import NO_LINK, RelayKeeper
 
@@ -295,6 +296,7 @@ class KmeNode:
                 peer,
                 meeting.epoch,
                 meeting.destroyed_bytes,
+                extra=about(peer=peer),
             )
         late = abs(meeting.clock_difference_s) > peers.CLOCK_DIFFERENCE_S_MAX
         self.trouble("clock", peer, f"differs by {meeting.clock_difference_s:.1f} s" if late else None)
@@ -317,7 +319,7 @@ class KmeNode:
             self._look.set()
         elif isinstance(event, BatchFailed):
             self.figures.batches_failed += 1
-            log.error("a batch with %s failed: %s", peer, event.reason)
+            log.error("a batch with %s failed: %s", peer, event.reason, extra=about(peer=peer))
             if event.forged:
                 self.trouble("forged", peer, event.reason)
         elif isinstance(event, DepositSettled):
@@ -333,7 +335,8 @@ class KmeNode:
             self._look.set()
         else:
             figures.refused_deposits += 1
-            log.error("link %s: a deposit was not accepted: %s", link, event.verdict.value)
+            verdict = event.verdict.value
+            log.error("link %s: a deposit was not accepted: %s", link, verdict, extra=about(link=link))
         different = event.verdict is Verdict.DIFFERENT
         self.trouble("mismatch", link, "the two modules gave different key" if different else None)
 
@@ -364,8 +367,9 @@ class KmeNode:
             except KeyUnavailable as shortage:
                 self._link_trouble(link.id, None if shortage.available_bytes else "has no key now")
             except (OpenQCIError, OSError, TimeoutError) as error:
-                log.warning("link %s: its module gives no key: %s", link.id, error or type(error).__name__)
-                self._link_trouble(link.id, str(error) or type(error).__name__)
+                why = str(error) or type(error).__name__
+                log.warning("link %s: its module gives no key: %s", link.id, why, extra=about(link=link.id))
+                self._link_trouble(link.id, why)
             else:
                 self._link_trouble(link.id, None)
                 wait_s = FILL_WAIT_S_MIN

@@ -11,6 +11,8 @@ what it relies on. Nothing is logged of requests; keys are in answers and nowher
 
 import asyncio
 import functools
+import hashlib
+import http
 import logging
 import resource
 import socket
@@ -19,16 +21,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from openqci.core.errors import ConfigurationError, RequestRefused
 from openqci.core.identifiers import KmeId
 from openqci.delivery.directory import PeerIdentity
 from openqci.delivery.etsi014_model import error_body
+from openqci.services.accept import ANSWER, BACKLOG, BODY, CROWDED, HEAD, Crowd, Listening, TlsAcceptor
 from openqci.services.etsi014_app import application
 from openqci.services.kme import KmeService
 from openqci.services.pki import peer_identity
@@ -36,13 +39,29 @@ from openqci.services.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_S_MAX = 10.0
-TLS_SHUTDOWN_S_MAX = 2.0
 KEEP_ALIVE_S = 75
+"""How long a connection may say nothing between two requests, or before its first."""
+
+HEAD_S_MAX = 10.0
+HEAD_BYTES_MAX = 16 * 1024
+"""What the head of a request may take from its first byte on. The parser has no limit of its own; a head that
+comes whole in one read of the transport (256 KiB) is not counted."""
+
+REQUEST_S_MAX = 30.0
+"""How long a whole request may take from its first byte on: as long as a peer waits for the answer to a turn,
+which is the largest of all."""
+
+ANSWER_S_MAX = 10.0
+UNREAD_BYTES_MAX = 128 * 1024
+"""How long a caller may leave answers unread, once so much waits beside what the transport has taken: that is
+one answer. A single one that is not read holds no task, only its connection, and for ``KEEP_ALIVE_S``."""
+
+LOOK_EVERY_S = 1.0
+"""How often the connections are looked through for those that take longer."""
+
 STOP_S_MAX = 8.0
 """How long a stop waits for requests in hand before it cuts their connections."""
 
-BACKLOG = 128
 CONTEXTS_PER_TURN = 20
 """TLS contexts made before other tasks get their turn while many KMEs start."""
 
@@ -67,13 +86,6 @@ class KMEEndpoint:
     key: Path
 
 
-class Binding(Protocol):
-    """A started server of asyncio or uvloop."""
-
-    def close(self) -> None:
-        """Listen no longer."""
-
-
 class KMEServer:
     """Serves all ``endpoints`` from one event loop.
 
@@ -95,12 +107,18 @@ class KMEServer:
         self._state = ConnectionsState(identity)
         self._state.default_headers = list(PROTECTED_HEADERS)
         self._bound: list[socket.socket] = []
-        self._servers: list[Binding] = []
+        self._crowds = [Crowd() for _ in self._endpoints]
+        self._servers: list[Listening] = []
 
     @property
     def connections_made(self) -> int:
         """How many TLS connections have been accepted since the start."""
         return self._state.connections_made
+
+    @property
+    def crowd(self) -> Crowd:
+        """Who is connected to the first of the endpoints: a node has no other."""
+        return self._crowds[0]
 
     async def start(self) -> None:
         """Listen for all KMEs, or raise ConfigurationError and listen for none."""
@@ -156,24 +174,18 @@ class KMEServer:
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         config.load()
+        self._state.watch(loop)
         for number, (endpoint, bound) in enumerate(zip(self._endpoints, self._bound, strict=True)):
             protocol = functools.partial(
                 PeerProtocol,
                 config=config,
                 server_state=self._state,
                 app_state={"kme": endpoint.kme_id, "peer": None},
+                crowd=self._crowds[number],
             )
             context = self._contexts(endpoint)
-            server = await loop.create_server(
-                protocol,
-                # A copy of the bound socket: a listener with another context takes its place without a gap.
-                sock=bound.dup(),
-                ssl=context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=HANDSHAKE_S_MAX,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_S_MAX,
-            )
-            self._servers.append(server)
+            # A copy of the bound socket: a listener with another context takes its place without a gap.
+            self._servers.append(TlsAcceptor(bound.dup(), context, protocol, self._crowds[number]))
             if number % CONTEXTS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
@@ -184,6 +196,7 @@ class KMEServer:
         for bound in self._bound:
             bound.close()
         self._bound.clear()
+        self._state.unwatch()
 
 
 class ConnectionsState(ServerState):
@@ -194,6 +207,7 @@ class ConnectionsState(ServerState):
         self.identity = identity
         self.connections_made = 0
         self.connections_of: Counter[str] = Counter()
+        self._look: asyncio.TimerHandle | None = None
 
     def cut(self, refused: Callable[[bytes], bool]) -> None:
         """Close the connections whose certificate is refused."""
@@ -202,44 +216,157 @@ class ConnectionsState(ServerState):
             if certificate is not None and refused(certificate):
                 connection.transport.abort()
 
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close, from now on, connections that take too long; again and again, until :meth:`unwatch`.
+
+        One look at all of them a second costs less than a timer for each request.
+        """
+        self.unwatch()
+        for connection in list(self.connections):
+            if isinstance(connection, PeerProtocol):
+                connection.close_if_slow(loop.time())
+        self._look = loop.call_later(LOOK_EVERY_S, self.watch, loop)
+
+    def unwatch(self) -> None:
+        """Look no more."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
 
 class PeerProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol that puts the caller's identity into ``scope["state"]["peer"]``."""
+    """uvicorn's HTTP/1.1 protocol that puts the caller's identity into ``scope["state"]["peer"]``.
+
+    And that has limits: uvicorn knows none but for a connection between two requests.
+    """
 
     certificate: bytes | None = None
-    _caller = ""
+    _answering: RequestResponseCycle | None = None
+    _caller = _address = ""
+    _unfinished = _in_body = False
+    _head_bytes = 0
+    _made_s = _request_since_s = _unread_since_s = 0.0
+
+    def __init__(self, *args: object, crowd: Crowd, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._crowd = crowd
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._made_s, self._address = self.loop.time(), self._crowd.enter(transport)
+        transport.set_write_buffer_limits(UNREAD_BYTES_MAX)
         tls = transport.get_extra_info("ssl_object")
         self.certificate = tls.getpeercert(True) if tls is not None else None
-        self.app_state = {**self.app_state, "peer": None}
+        identity = self.identity(tls)
+        self.app_state = {**self.app_state, "peer": identity}
         if isinstance(self.server_state, ConnectionsState):
-            identity = self.server_state.identity(self.certificate) if self.certificate else None
-            self.app_state["peer"] = identity
             self.server_state.connections_made += 1
-            self._caller = identity.sae_id if identity is not None else ""
+            self._caller = identity.sae_id if identity is not None else _name_of(self.certificate)
             open_now = self.server_state.connections_of
             open_now[self._caller] += 1
             if open_now[self._caller] > CONNECTIONS_PER_SAE_MAX:
+                self._crowd.closed[CROWDED] += 1
                 transport.abort()
+
+    def identity(self, tls: ssl.SSLObject | None) -> PeerIdentity | None:
+        """Return who calls, if the connection says so."""
+        if self.certificate is None or not isinstance(self.server_state, ConnectionsState):
+            return None
+        return self.server_state.identity(self.certificate)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._answering is not None:
+            self._answering.disconnected = True  # uvicorn tells it to the request that came last
+        self._unset_keepalive_if_required()  # or its timer would keep a broken connection in memory
+        self._crowd.leave(self._address)
         if isinstance(self.server_state, ConnectionsState):
             open_now = self.server_state.connections_of
             open_now[self._caller] -= 1
             if not open_now[self._caller]:
                 del open_now[self._caller]
 
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # what comes after a refusal
+        all_head = not self._in_body
+        super().data_received(data)
+        if self._unfinished:
+            self._request_since_s = self._request_since_s or self.loop.time()
+            if all_head and not self._in_body:
+                self._head_bytes += len(data)
+                if self._head_bytes > HEAD_BYTES_MAX:
+                    self._crowd.closed[HEAD] += 1
+                    self.refuse(431, f"the head of the request is longer than {HEAD_BYTES_MAX} bytes")
+        elif self._request_since_s:
+            self._request_since_s, self._head_bytes = 0.0, 0
+
+    def on_message_begin(self) -> None:
+        self._unfinished, self._in_body = True, False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_body = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._unfinished = self._in_body = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_since_s = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread_since_s = 0.0
+
+    def close_if_slow(self, now_s: float) -> None:
+        """Close the connection if it has used up one of its times."""
+        if self._unread_since_s and now_s - self._unread_since_s > ANSWER_S_MAX:
+            self._crowd.closed[ANSWER] += 1
+            self._unread_since_s = 0.0
+            self.transport.abort()
+        elif self.transport.is_closing():
+            return  # by a limit of its own, TLS_SHUTDOWN_S_MAX
+        elif self._request_since_s:
+            limit_s = REQUEST_S_MAX if self._in_body else HEAD_S_MAX
+            if now_s - self._request_since_s > limit_s:
+                self._crowd.closed[BODY if self._in_body else HEAD] += 1
+                self.refuse(408, f"the request was not whole after {limit_s:g} s")
+        elif self.cycle is None and now_s - self._made_s > KEEP_ALIVE_S:
+            self.transport.close()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP with the standard's Error document."""
-        body = error_body(RequestRefused(400, "this is not an HTTP request"))
-        head = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json", b"connection: close"]
+        self.refuse(400, "this is not an HTTP request")
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer what no application has seen with the standard's Error document, and close."""
+        cycle = self.cycle
+        if cycle is not None and cycle.response_started and (self._in_body or not cycle.response_complete):
+            self.transport.abort()  # it has had an answer, or part of one: there is no place for another
+            return
+        body = error_body(RequestRefused(status, message))
+        head = [b"HTTP/1.1 %d %b" % (status, http.HTTPStatus(status).phrase.encode())]
+        head += [b"content-type: application/json", b"connection: close"]
         head += [name + b": " + value for name, value in self.server_state.default_headers]
         head += [b"content-length: %d" % len(body), b"", body]
         self.transport.write(b"\r\n".join(head))
         self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """What wants to speak another protocol gets its answer in this one, and then no more."""
+        self.cycle.keep_alive = False
+
+
+def _name_of(certificate: bytes | None) -> str:
+    """Return under what a caller is counted who is no application."""
+    return hashlib.sha256(certificate).hexdigest() if certificate is not None else ""
 
 
 def tls_context(endpoint: KMEEndpoint, ca: Path) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -21,6 +21,7 @@ from openqci.services.roles import MAY_DESTROY, MAY_LOOK, Holder, Role, holder_o
 ZEROISE_WORD = "zeroise"
 ACCOUNT_LINES_MAX = 10_000
 """Lines of an account in one answer; who wants more asks for those after the last."""
+WORD_BYTES_MAX = 64
 
 Document = dict[str, Any]
 
@@ -74,7 +75,7 @@ def operator_application(
 
     async def destroy(request: Request) -> Response:
         officer = _allowed(request, MAY_DESTROY)
-        if (await request.body()) != ZEROISE_WORD.encode():
+        if await _word(request) != ZEROISE_WORD.encode():
             raise RequestRefused(400, f"send the word {ZEROISE_WORD!r} to destroy all key of this node")
         await zeroise(officer)
         return _json({"status": "zeroised"})
@@ -102,6 +103,9 @@ def operator_application(
             raise RequestRefused(401, f"this needs a certificate with the role {wanted}")
         return holder
 
+    async def gone(_: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # there is nobody who would read it
+
     async def refused(_: Request, error: Exception) -> Response:
         if not isinstance(error, RequestRefused):
             raise error
@@ -117,8 +121,18 @@ def operator_application(
             Route("/renew", new_keys, methods=["POST"]),
             Route("/account", border_account),
         ],
-        exception_handlers={RequestRefused: refused},
+        exception_handlers={RequestRefused: refused, ClientDisconnect: gone},
     )
+
+
+async def _word(request: Request) -> bytes:
+    """Return the body of a request for a word, or so much of it that it is none."""
+    body = b""
+    async for part in request.stream():
+        body += part[: WORD_BYTES_MAX + 1]
+        if len(body) > WORD_BYTES_MAX:
+            break
+    return body
 
 
 def _json(document: object, status: int = 200) -> Response:

@@ -42,6 +42,7 @@ from openqci.keystore import outbox
 from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.keystore.supply import JoinedSource, KeySource
+from openqci.services.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ class PeerDesk:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestRefused(400, f"the request cannot be read: {error}") from None
         except PeerMisbehaved as error:
-            log.error("a request of %s was refused: %s", peer, error)
+            log.error("a request of %s was refused: %s", peer, error, extra=about(peer=peer))
             raise RequestRefused(400, str(error)) from None
         except RolledBackStore as error:
             raise RequestRefused(410, str(error)) from None
@@ -207,7 +208,10 @@ class PeerDesk:
             async with asyncio.timeout(DRAW_S_MAX):
                 await source.join(text)
         except (OpenQCIError, OSError, TimeoutError) as error:
-            log.warning("link %s: the module does not join the peer's (%s)", link, error or "no answer")
+            why = error or "no answer"
+            log.warning(
+                "link %s: the module does not join the peer's (%s)", link, why, extra=about(link=link)
+            )
 
     async def _draw(self, link: str, key_ids: tuple[str, ...], length_bytes: int) -> Drawn | None:
         """Draw a deposit's key from our own module; None if it may be there later."""
@@ -218,10 +222,15 @@ class PeerDesk:
             async with asyncio.timeout(DRAW_S_MAX):
                 return await source.draw_named(key_ids, length_bytes)
         except (KeyUnavailable, OSError, TimeoutError) as error:
-            log.warning("link %s: the module has not the peer's key yet (%s)", link, error or "no answer")
+            why = error or "no answer"
+            log.warning(
+                "link %s: the module has not the peer's key yet (%s)", link, why, extra=about(link=link)
+            )
             return None
         except (IntegrityError, PeerMisbehaved) as error:
-            log.error("link %s: the module does not give the peer's key: %s", link, error)
+            log.error(
+                "link %s: the module does not give the peer's key: %s", link, error, extra=about(link=link)
+            )
             return Verdict.GONE
 
 

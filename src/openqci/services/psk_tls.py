@@ -32,6 +32,8 @@ _CONTEXT_POINTER_AT = _OBJECT_HEAD
 _CONNECTION_POINTER_AT = _OBJECT_HEAD + ctypes.sizeof(ctypes.c_void_p)
 _CTRL_SET_DH_AUTO = 118
 _WAITING_MAX = 10_000
+"""Identities kept until their connection asks for them: many times the handshakes that may be under way."""
+
 
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_uint, ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_uint
@@ -81,8 +83,9 @@ class PskContext:
         key = self._keys.get(identity or b"")
         if key is None or len(key) > room_bytes:
             return 0
-        if len(self._identities) > _WAITING_MAX:
-            self._identities.clear()  # handshakes that never ended
+        self._identities.pop(connection, None)
+        if len(self._identities) >= _WAITING_MAX:
+            del self._identities[next(iter(self._identities))]  # of a handshake that never ended
         self._identities[connection] = (identity or b"").decode("utf-8", "replace")
         ctypes.memmove(room, key, len(key))
         return len(key)

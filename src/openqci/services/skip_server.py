@@ -7,6 +7,7 @@ pre-shared key. Rules and shapes are in :mod:`openqci.delivery.skip`.
 import asyncio
 import logging
 import os
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -182,11 +183,11 @@ class PskProtocol(CertificateProtocol):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._psk, self._applications = psk, applications
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        identity = self._psk.identity_of(transport.get_extra_info("ssl_object"))
-        sae = self._applications.get(identity or "")
-        self.app_state["peer"] = PeerIdentity(sae, "") if sae is not None else None
+    def identity(self, tls: ssl.SSLObject | None) -> PeerIdentity | None:
+        """Return the application whose pre-shared key this is."""
+        name = self._psk.identity_of(tls) if tls is not None else None
+        sae = self._applications.get(name or "")
+        return PeerIdentity(sae, "") if sae is not None else None
 
 
 def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -49,6 +49,11 @@ class Telemetry:
             "border_due", "What waits to be told to a partner, or to be heard from it.", "partner"
         )
         self.expired_bytes = self._counter("expired_bytes", "Key destroyed because its time was over.")
+        self.connections_closed = self._counter(
+            "connections_closed", "Connections that this node has closed, and why.", "listener", "reason"
+        )
+        self._closed_told: dict[tuple[str, str], int] = {}
+        self.connections = self._gauge("connections", "Connections open now, by interface.", "listener")
         self.uptime_seconds = self._gauge("uptime_seconds", "Time since the node started.")
         self.peer_met = self._gauge("peer_met", "1 while the line to a peer works, else 0.", "peer")
         self.link_stock_bytes = self._gauge(
@@ -93,6 +98,12 @@ class Telemetry:
             self.border_due.labels(partner["partner"]).set(partner["due"])
         for alarm in status["alarms"]:
             self.alarms_active.labels(alarm["code"]).inc()
+        for listener, crowd in status["connections"].items():
+            self.connections.labels(listener).set(crowd["open"])
+            for reason, count in crowd["closed"].items():
+                told = self._closed_told.get((listener, reason), 0)
+                self.connections_closed.labels(listener, reason).inc(count - told)
+                self._closed_told[listener, reason] = count
         self.certificate_days_left.set(status["certificate_days_left"])
         return generate_latest(self.registry)
 

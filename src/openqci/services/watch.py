@@ -24,6 +24,7 @@ from openqci.delivery.peers import DepositSettled, Meeting, Standing
 from openqci.keystore.deposits import Verdict
 from openqci.services.audit import AuditEvent, AuditLog
 from openqci.services.kme import Observer
+from openqci.services.logs import about
 from openqci.services.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Watch(Observer):
             self.audit.record(AuditEvent.ALARM_RAISED, code=code, subject=subject, reason=reason)
         if standing is None or standing.reason != reason:
             self._alarms[code, subject].reason = reason
-            log.warning("%s %s: %s", code, subject, reason)
+            log.warning("%s %s: %s", code, subject, reason, extra=about(code=code, subject=subject))
 
     # From the interfaces
 

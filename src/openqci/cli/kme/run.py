@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,16 @@ if TYPE_CHECKING:
     from openqci.services.kme_config import LoadedConfig
 
 READY_LINE = "ready"
+log = logging.getLogger(__name__)
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register ``openqci kme run``."""
     parser = verbs.add_parser("run", help="run a node until SIGTERM or Ctrl-C")
     parser.add_argument("--config", metavar="FILE", type=Path, default=Path("kme.toml"), help="its kme.toml")
-    parser.add_argument("--verbose", action="store_true", help="log what goes well, too")
+    parser.add_argument(
+        "--verbose", action="store_true", help="log what goes well, too, whatever [log] level says"
+    )
     parser.set_defaults(run=run_node)
 
 
@@ -26,14 +28,13 @@ def run_node(args: argparse.Namespace) -> int:
     """Run the node that the configuration describes."""
     import uvloop
 
+    from openqci.services import logs
     from openqci.services.kme_config import load_config
 
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    return uvloop.run(serve(load_config(args.config)))
+    loaded = load_config(args.config)
+    section = loaded.config.log
+    logs.configure(section.format, "info" if args.verbose else section.level, loaded.kme_id)
+    return uvloop.run(serve(loaded))
 
 
 async def serve(loaded: "LoadedConfig") -> int:
@@ -50,6 +51,7 @@ async def serve(loaded: "LoadedConfig") -> int:
             loop.add_signal_handler(number, app.stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
         print(READY_LINE, flush=True)
+        log.info(READY_LINE)
         await app.run()
     finally:
         await app.close()
