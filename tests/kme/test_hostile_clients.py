@@ -4,6 +4,7 @@ The siege runs once, a quarter of a minute; each test looks at one side of it.
 """
 
 import random
+import statistics
 import subprocess
 import threading
 import time
@@ -48,7 +49,10 @@ SLACK_S = 4.0
 """For a machine on which other tests run, too."""
 
 ENDS_WITHIN_S = max(HANDSHAKE_S_MAX, HEAD_S_MAX + LOOK_EVERY_S) + TLS_SHUTDOWN_S_MAX + SLACK_S
-LATENCY_S_MAX = 3.0
+LATENCY_S_MEDIAN_MAX, LATENCY_S_MAX = 0.5, 8.0
+"""The second is below the time of a slow client: nobody waits until one is closed. The 600 clients run on the
+same processors as the node, so that most of a long wait is their own."""
+
 GROWTH_BYTES_MAX = 96 << 20
 """What a node may grow by while 600 connections are open at once, each with buffers of its own."""
 
@@ -173,7 +177,8 @@ def test_slow_clients_are_closed_after_their_time(siege: Siege) -> None:
 
 def test_others_are_served_meanwhile(siege: Siege) -> None:
     assert len(siege.latencies_s) > 20
-    assert max(siege.latencies_s) < LATENCY_S_MAX
+    assert statistics.median(siege.latencies_s) < LATENCY_S_MEDIAN_MAX
+    assert max(siege.latencies_s) < LATENCY_S_MAX < min(HANDSHAKE_S_MAX, HEAD_S_MAX)
 
 
 def test_nothing_is_left_behind(siege: Siege, sites: WholeSites) -> None:
