@@ -1,6 +1,7 @@
 """Four nodes in a row on a real store file, with an application at either end and all truth known."""
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -10,12 +11,12 @@ from typing import TypeVar
 from openqci.cli.up.relay_run import Spend
 from openqci.core.identifiers import KmeId, LinkId, SaeId, SiteId, StreamId, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
+from openqci.core.provenance import KeyPath
 from openqci.delivery import SaeDirectory, SaeRecord
+from openqci.delivery.end_to_end import EndToEndOrder, HybridPolicy, KeyWanted
 from openqci.delivery.pair_stock import Role, batch_of
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.relay import RelayOrder
 from openqci.services.sqlite_store import SqliteKeyStore
-from tests.relay.make import order
 
 KEK = bytes(range(32))
 SITES = [SiteId(f"site{number}") for number in range(4)]
@@ -71,12 +72,12 @@ class Row:
             for link in LINKS
         }
 
-    def batch(self, relay: RelayOrder, role: Role) -> bytes | None:
+    def batch(self, order: EndToEndOrder, role: Role) -> bytes | None:
         """Return a batch's bytes without taking them, or None if this end has no such batch."""
         site = SITES[0] if role == "master" else SITES[-1]
 
         def look(view: KmeView) -> bytes | None:
-            batch = batch_of(view, relay.batch_tag, role)
+            batch = batch_of(view, order.batch_tag, role)
             return None if batch is None else bytes(view.take(batch.stream, 0, batch.length_bytes).reveal())
 
         class Looked(Exception):
@@ -105,8 +106,23 @@ class Row:
         return self.at(site, lambda view: [body for _, body in view.records(kind)])
 
 
-def relay_order(number: int = 1, *, hops: int = 3, key_bytes: int = 256) -> RelayOrder:
-    return order(SITES[: hops + 1], LINKS[:hops], number=number, key_bytes=key_bytes)
+def wanted(*, hops: int = 3, key_bytes: int = 256, policy: HybridPolicy = HybridPolicy.BOTH) -> KeyWanted:
+    """Ask for a batch over the row, or over its first hops."""
+    now_s = time.time()
+    return KeyWanted(
+        origin_kme=KMES[0],
+        target_kme=KMES[hops],
+        master_sae=SaeId("sae-master"),
+        slave_sae=SaeId("sae-slave"),
+        key_bytes=key_bytes,
+        paths=(KeyPath(tuple(SITES[: hops + 1]), tuple(LINKS[:hops]), "hop", 1e-9 * hops),),
+        threshold=1,
+        policy=policy,
+        deadline_s=now_s + 60,
+        protocols=("decoy-state BB84",),
+        proofs=("lim-2014",),
+        simulated=True,
+    )
 
 
 def used(spends: tuple[Spend, ...]) -> dict[LinkId, int]:

@@ -186,8 +186,8 @@ def test_a_relay_under_way_over_an_attacked_link_is_held_when_it_arrives(
             end_to_end.demand(MASTER, SLAVE, 32)
             await until(lambda: any(pair.relaying for pair in end_to_end.pairs.values()))
             (pair,) = end_to_end.pairs.values()
-            assert pair.route is not None
-            await reacting.see(attacked(pair.route.links[0]))
+            assert pair.routes
+            await reacting.see(attacked(pair.routes[0].links[0]))
             await until(lambda: held(store) == [1, 1])
 
     asyncio.run(attack())

@@ -14,7 +14,10 @@ from openqci.cli.up.relaying import REFILL_BYTES_MIN, EndToEnd, Pair
 from openqci.control import Route
 from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
-from openqci.delivery import SaeDirectory, SaeRecord, stock_bytes
+from openqci.delivery import KeyBatch, SaeDirectory, SaeRecord, stock_bytes
+from openqci.delivery.end_to_end import HybridPolicy
+from openqci.delivery.etsi014_model import KeyDemands
+from openqci.delivery.pair_stock import TakenKey, take_keys
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.links import forecast
 from openqci.network import Network, load_scenario
@@ -23,7 +26,7 @@ from openqci.twin.hops import HopBook, HopState
 
 METRO = load_scenario("metro")
 FORECASTS = {link: forecast(METRO.devices[hop.device], hop) for link, hop in METRO.hops.items()}
-MASTER, SLAVE = SaeId("test-master"), SaeId("test-slave")
+MASTER, SLAVE, FAR = SaeId("test-master"), SaeId("test-slave"), SaeId("test-far")
 STOCK_BYTES = 20_000
 
 
@@ -35,7 +38,7 @@ def without_flows(network: Network) -> Network:
 def store(tmp_path: Path) -> Iterator[SqliteKeyStore]:
     opened = SqliteKeyStore.open(tmp_path / "store.sqlite", bytes(32))
     ends = next(iter(METRO.hops.values())).a, list(METRO.hops.values())[-1].b
-    for sae, site in zip((MASTER, SLAVE), ends, strict=True):
+    for sae, site in zip((MASTER, SLAVE, FAR), (*ends, SiteId("hu-gyor")), strict=True):
         record = SaeRecord(sae, site, kme_of_site(site), sae, "", 0.0)
         opened.submit(lambda tx, each=record: SaeDirectory(tx).enrol(each)).result()
     yield opened
@@ -80,11 +83,11 @@ def way_left(end_to_end: EndToEnd, pair: Pair) -> Route | None:
 
 
 @asynccontextmanager
-async def running(store: SqliteKeyStore) -> AsyncIterator[EndToEnd]:
+async def running(store: SqliteKeyStore, policy: HybridPolicy = HybridPolicy.BOTH) -> AsyncIterator[EndToEnd]:
     """Look after the stocks of a network whose hops have what the store holds now."""
     book = HopBook(METRO, FORECASTS, {}, in_store(store))
     clock = SimulatedClock(0.0, 1.0)
-    end_to_end = EndToEnd(store, without_flows(METRO), book, clock, lambda *_: None, lambda: None)
+    end_to_end = EndToEnd(store, without_flows(METRO), book, clock, lambda *_: None, lambda: None, policy)
     task = asyncio.create_task(end_to_end.run())
     try:
         yield end_to_end
@@ -112,7 +115,7 @@ def test_a_waiting_pair_gets_key_and_the_book_follows_the_store(store: SqliteKey
             await until(lambda: not any(pair.relaying for pair in end_to_end.pairs.values()))
             assert in_book(end_to_end.book) == in_store(store)
             pair = end_to_end.pairs[MASTER, SLAVE]
-            assert pair.route is not None and list(end_to_end.recent[-1]["sites"]) == list(pair.route.sites)
+            assert pair.routes and list(end_to_end.recent[-1]["sites"]) == list(pair.routes[0].sites)
 
     asyncio.run(serve())
     assert pair_stock(store) >= 32
@@ -148,3 +151,71 @@ def test_a_failed_relay_books_what_it_used_and_not_what_others_do_meanwhile(stor
 
     asyncio.run(serve())
     assert pair_stock(store) == 0
+
+
+def test_a_special_demand_is_met_by_a_batch_of_its_own(store: SqliteKeyStore) -> None:
+    """Two disjoint ways and ML-KEM, beside the pair's usual stock of one way."""
+    for link, hop in METRO.hops.items():
+        for site in (hop.a, hop.b):
+            put(store, link, site, link.encode() * (STOCK_BYTES // len(link)))
+    demands = KeyDemands(min_paths=2, hybrid=True, no_computational=True)
+
+    async def serve() -> None:
+        async with running(store) as end_to_end:
+            end_to_end.demand(MASTER, FAR, 32)
+            await until(lambda: end_to_end.relays)
+            assert end_to_end.demand_special(MASTER, FAR, 64, demands) is None
+            await until(lambda: len(end_to_end.recent[-1]["paths"]) == 2)
+            last = end_to_end.recent[-1]
+            one, two = (set(path["sites"][1:-1]) for path in last["paths"])
+            assert one and two and not one & two and last["hybrid"] == ["ML-KEM-768"]
+            assert in_book(end_to_end.book) == in_store(store)
+
+    asyncio.run(serve())
+    start = next(iter(METRO.hops.values())).a
+    taken = store.submit(lambda tx: taken_as(KmeView(tx, kme_of_site(start)), demands)).result()
+    assert len(taken) == 2
+
+
+def taken_as(view: KmeView, demands: KeyDemands) -> list[TakenKey]:
+    def will_do(batch: KeyBatch) -> bool:
+        return demands.met_by(batch.provenance, batch.created_s, batch.created_s)
+
+    return take_keys(view, MASTER, FAR, 2, 32, (), will_do)
+
+
+@pytest.mark.parametrize(
+    ("demands", "reason"),
+    [
+        (KeyDemands(not_simulated=True), "simulated"),
+        (KeyDemands(min_paths=9), "routes"),
+        (KeyDemands(max_hops=1), "routes"),
+        (KeyDemands(avoid=frozenset({next(iter(METRO.hops.values())).a})), "routes"),
+    ],
+)
+def test_a_demand_that_can_never_be_met_is_told_at_once(
+    store: SqliteKeyStore, demands: KeyDemands, reason: str
+) -> None:
+    async def ask() -> str | None:
+        async with running(store) as end_to_end:
+            end_to_end.demand(MASTER, SLAVE, 0)
+            await until(lambda: end_to_end.pairs)
+            return end_to_end.demand_special(MASTER, SLAVE, 32, demands)
+
+    answer = asyncio.run(ask())
+    assert answer is not None and reason in answer
+
+
+def test_hops_without_key_are_bridged_by_one_policy_alone_and_the_key_says_so(store: SqliteKeyStore) -> None:
+    for site in ("at-schwechat", "sk-bratislava"):
+        put(store, LinkId("at-schwechat--sk-bratislava"), SiteId(site), bytes(STOCK_BYTES))
+
+    async def serve(policy: HybridPolicy) -> list[tuple[int, bool]]:
+        async with running(store, policy) as end_to_end:
+            end_to_end.demand(MASTER, SLAVE, 32)
+            await until(lambda: end_to_end.shortage.waited_for or end_to_end.relays)
+            assert in_book(end_to_end.book) == in_store(store)
+            return [(batch["hops"], batch["computational"]) for batch in end_to_end.recent]
+
+    assert asyncio.run(serve(HybridPolicy.BOTH)) == []
+    assert asyncio.run(serve(HybridPolicy.EITHER)) == [(2, True)]

@@ -33,6 +33,7 @@ def test_a_network_that_stops_because_a_part_failed_says_so_by_its_exit_code(
         ready_file=None,
         until_ready=False,
         no_load=True,
+        policy="both",
     )
     assert asyncio.run(asyncio.wait_for(serve(arguments), 30)) == 1
     assert "a part of the network failed" in caplog.text

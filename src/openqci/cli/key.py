@@ -14,10 +14,14 @@ from openqci.cli.sae import enrolled_saes, kme_at
 from openqci.core.errors import ConfigurationError, KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.crypto import equal
 from openqci.delivery.directory import SaeRecord
+from openqci.delivery.etsi014_model import MANDATORY_NOT_MET, MIN_PATHS_EXTENSION, REQUIRE_EXTENSION
 from openqci.services.data_directory import DataDirectory
 from openqci.services.sae_client import Answer, SAEClient
 
 TIMEOUT_S = 180.0
+REQUIRED = {"quantum": ["no_computational"], "both": ["hybrid", "no_computational"], "either": []}
+"""What each policy demands of a key, as ``openqci_require`` of ETSI GS QKD 014 has it."""
+
 RETRY_S = 1.0
 """Pause before the next try where a KME gives none."""
 
@@ -30,6 +34,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--to", required=True, dest="slave", help="SAE ID of the slave")
     parser.add_argument("--number", type=int, default=1, help="how many keys (default 1)")
     parser.add_argument("--size", type=int, help="size of each key in bits (default: the KME's, 256)")
+    parser.add_argument(
+        "--paths", type=int, default=1, metavar="K", help="share each key over K disjoint ways (default 1)"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=sorted(REQUIRED),
+        default="either",
+        help="what the keys shall rest on: one-time pads on every hop (quantum), ML-KEM beside them (both), "
+        "or what there is (either, the default)",
+    )
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for key (180)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--show-key", action="store_true", help="print the keys too, in base64")
@@ -91,15 +105,28 @@ def exchange_keys(master: SAEClient, slave: SAEClient, args: argparse.Namespace)
     deadline_s = began_s + args.timeout
     try:
         at_master, enc_s = ask(
-            lambda: master.enc_keys(args.slave, args.number, args.size, provenance=True), deadline_s
+            lambda: master.enc_keys(
+                args.slave, args.number, args.size, provenance=True, mandatory=demands_of(args)
+            ),
+            deadline_s,
         )
     except RequestRefused as refused:
-        if refused.status == 400:
+        if refused.status == 400 and MANDATORY_NOT_MET not in refused.message:
             raise ConfigurationError(f"the KME refused the request: {refused.message}") from None
         raise
     waited_s = time.monotonic() - began_s - enc_s
     at_slave, dec_s = ask(lambda: slave.dec_keys(args.master, at_master.key_ids, provenance=True), deadline_s)
     return Exchange(at_master, at_slave, 1e3 * enc_s, 1e3 * dec_s, waited_s)
+
+
+def demands_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the keys shall be like, as extensions of the request."""
+    demands: dict[str, Any] = {}
+    if args.paths != 1:
+        demands[MIN_PATHS_EXTENSION] = args.paths
+    if REQUIRED[args.policy]:
+        demands[REQUIRE_EXTENSION] = REQUIRED[args.policy]
+    return demands
 
 
 def ask(request: Callable[[], Answer], deadline_s: float) -> tuple[Answer, float]:
@@ -113,10 +140,12 @@ def ask(request: Callable[[], Answer], deadline_s: float) -> tuple[Answer, float
         now_s = time.monotonic()
         if answer.status == 200:
             return answer, now_s - began_s
-        if answer.status != 503:
-            raise RequestRefused(answer.status, answer.message)
+        # Key as demanded is made now, unless the KME says why it cannot be.
+        comes = answer.status == 503 or answer.message == MANDATORY_NOT_MET
         if (reason := hopeless_reason(answer)) is not None:
-            raise RequestRefused(503, f"{answer.message}: {reason}")
+            raise RequestRefused(answer.status, f"{answer.message}: {reason}")
+        if not comes:
+            raise RequestRefused(answer.status, answer.message)
         pause_s = RETRY_S if answer.retry_after_s is None else answer.retry_after_s
         if now_s + pause_s >= deadline_s:
             raise KeyUnavailable(f"no key in time: {answer.message}", **shortage_bytes(answer))
@@ -149,6 +178,9 @@ def report_of(exchange: Exchange, args: argparse.Namespace) -> dict[str, Any]:
         "equal": exchange.equal,
         "route": made[0]["route"] if made else None,
         "hops": made[0]["hops"] if made else None,
+        "paths": ways_of(made[0]) if made else None,
+        "hybrid": sorted({name for one in made for name in one.get("hybrid", [])}) if made else None,
+        "computational": any(one.get("computational", False) for one in made) if made else None,
         "epsilon": max((one["epsilon"] for one in made), default=None),
         "simulated": any(one["simulated"] for one in made) if made else None,
         "timings": {
@@ -161,6 +193,12 @@ def report_of(exchange: Exchange, args: argparse.Namespace) -> dict[str, Any]:
     if args.show_key:
         report["keys"] = [base64.b64encode(key).decode() for key in exchange.at_master.keys]
     return report
+
+
+def ways_of(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all ways of a key, also if there was one only."""
+    one = {name: made.get(name) for name in ("route", "links", "form", "epsilon")}
+    return list(made.get("paths") or [one])
 
 
 def folded(route: list[str]) -> list[str]:
@@ -180,6 +218,15 @@ def folded(route: list[str]) -> list[str]:
     return stops
 
 
+def foundation(report: dict[str, Any]) -> str:
+    """Say in words what a key's secrecy rests on."""
+    ways = len(report["paths"])
+    quantum = "one-time pads on every hop" if not report["computational"] else "pads, and ML-KEM on dry hops"
+    shared = f", shared over {ways} disjoint ways" if ways > 1 else ""
+    hybrid = f"; beside them {' and '.join(report['hybrid'])} end to end" if report["hybrid"] else ""
+    return f"{quantum}{shared}{hybrid}"
+
+
 def as_text(report: dict[str, Any]) -> str:
     """Return the report for a reader."""
     timings = report["timings"]
@@ -190,11 +237,12 @@ def as_text(report: dict[str, Any]) -> str:
         *(f"  key {key}" for key in report.get("keys", [])),
     ]
     if report["route"]:
-        long_links = any(".tn" in site for site in report["route"])
+        long_links = any(".tn" in site for path in report["paths"] for site in path["route"])
         legend = "; (n) stands for n trusted nodes on one long link" if long_links else ""
         lines += [
-            f"route     {' > '.join(folded(report['route']))}",
-            f"hops      {report['hops']}{legend}",
+            *(f"route     {' > '.join(folded(path['route']))}" for path in report["paths"]),
+            f"hops      {' and '.join(str(len(path['links'])) for path in report['paths'])}{legend}",
+            f"rests on  {foundation(report)}",
             f"epsilon   {report['epsilon']:.3g}",
             f"photons   {'simulated' if report['simulated'] else 'real'}",
         ]

@@ -59,6 +59,17 @@ RETRY_AFTER_S = 1
 INSUFFICIENT = "insufficient key material"
 
 
+@dataclass(eq=False)
+class DemandsUnmet(RequestRefused):
+    """There is key, but none as demanded: fixed message 2 (6.2), with what there is.
+
+    ``demands`` and ``wanted_bytes`` say what would have to be made.
+    """
+
+    demands: KeyDemands = NO_DEMANDS
+    wanted_bytes: int = 0
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Keys on their way into an answer, in its order, with the provenance of each."""
@@ -211,7 +222,10 @@ def check_likeness(
     pair = view, master, slave, request.size_bits // 8, request.additional
     in_stock = stock_keys(*pair) + named_keys.stock_keys(*pair)
     if request.demands != NO_DEMANDS and in_stock >= request.number:
-        raise _unmet(shortage) from None
+        details = _unmet(shortage).details
+        raise DemandsUnmet(
+            400, MANDATORY_NOT_MET, details, demands=request.demands, wanted_bytes=shortage.wanted_bytes
+        ) from None
 
 
 def _unmet(shortage: KeyUnavailable | None = None, reason: str = "") -> RequestRefused:

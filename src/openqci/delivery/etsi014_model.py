@@ -36,12 +36,14 @@ LEASE_TTL_S = 60
 MAX_AGE_EXTENSION = "openqci_max_age_s"
 MAX_HOPS_EXTENSION = "openqci_max_hops"
 MAX_EPSILON_EXTENSION = "openqci_max_epsilon"
+MIN_PATHS_EXTENSION = "openqci_min_paths"
 AVOID_EXTENSION = "openqci_avoid"
 REQUIRE_EXTENSION = "openqci_require"
 """What an SAE demands of its keys: how long ago they were agreed on, over how many hops, with what epsilon,
-not by way of these sites or links, and with these properties (:data:`PROPERTIES`)."""
+shared over how many disjoint ways, not by way of these sites, links or domains, and with these properties
+(:data:`PROPERTIES`)."""
 
-PROPERTIES = frozenset({"not_simulated"})
+PROPERTIES = frozenset({"not_simulated", "hybrid", "no_computational"})
 
 SIZE_NOT_MULTIPLE_OF_8 = "size shall be a multiple of 8"
 MANDATORY_NOT_SUPPORTED = "not all extension_mandatory parameters are supported"
@@ -54,6 +56,7 @@ _QUANTITIES: dict[str, tuple[str, tuple[type, ...]]] = {
     MAX_AGE_EXTENSION: ("max_age_s", (int, float)),
     MAX_HOPS_EXTENSION: ("max_hops", (int,)),
     MAX_EPSILON_EXTENSION: ("max_epsilon", (int, float)),
+    MIN_PATHS_EXTENSION: ("min_paths", (int,)),
 }
 _EXTENSIONS = frozenset({PROVENANCE_EXTENSION, AVOID_EXTENSION, REQUIRE_EXTENSION, *_QUANTITIES})
 _LEASE_MEMBERS = frozenset({"ttl_s"})
@@ -91,22 +94,31 @@ STANDARD = Profile()
 
 
 class KeyDemands(msgspec.Struct, frozen=True, kw_only=True):
-    """What keys shall be like; a member that is None or empty demands nothing."""
+    """What keys shall be like; a member that is None or empty demands nothing.
+
+    ``min_paths`` is how many disjoint ways' nodes would have to work together to know the key.
+    """
 
     max_age_s: float | None = None
     max_hops: int | None = None
     max_epsilon: float | None = None
+    min_paths: int | None = None
     avoid: frozenset[str] = frozenset()
     not_simulated: bool = False
+    hybrid: bool = False
+    no_computational: bool = False
 
     def met_by(self, made: Provenance, created_s: float, now_s: float) -> bool:
         """Tell whether key of this provenance will do."""
         return (
             (self.max_age_s is None or now_s - created_s <= self.max_age_s)
-            and (self.max_hops is None or made.hops <= self.max_hops)
+            and (self.max_hops is None or made.hops_max <= self.max_hops)
             and (self.max_epsilon is None or made.epsilon <= self.max_epsilon)
-            and not self.avoid & {*made.route, *made.links}
+            and (self.min_paths is None or made.threshold >= self.min_paths)
+            and not self.avoid & made.touched
             and not (self.not_simulated and made.simulated)
+            and (not self.hybrid or bool(made.hybrid))
+            and not (self.no_computational and made.computational)
         )
 
 
@@ -392,7 +404,7 @@ def _demands(extensions: dict[str, Any]) -> KeyDemands | None:
         elif set(value) - PROPERTIES:
             return None
         else:
-            wanted["not_simulated"] = "not_simulated" in value
+            wanted |= dict.fromkeys(value, True)
     return KeyDemands(**wanted)
 
 

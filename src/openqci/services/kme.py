@@ -24,9 +24,10 @@ from openqci.core.keys import DeliveredKey
 from openqci.delivery import etsi014, etsi014_leases
 from openqci.delivery.admission import Forecast, Quota
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
-from openqci.delivery.etsi014 import Delivery
+from openqci.delivery.etsi014 import Delivery, DemandsUnmet
 from openqci.delivery.etsi014_model import (
     STANDARD,
+    KeyDemands,
     KeyIdsRequest,
     KeyRequest,
     LeaseDocument,
@@ -47,6 +48,7 @@ Group = tuple[SaeId, ...]
 """A master, its slave, and additional slaves in order of their IDs."""
 
 Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...], int], str | None]
+SpecialDemand = Callable[[SaeId, SaeId, int, KeyDemands], str | None]
 
 INTERFACE = "etsi014"
 FORECASTS_MAX = 10_000
@@ -103,6 +105,10 @@ class KmeService:
         Called as ``on_demand(master_sae, slave_sae, wanted_bytes, additional_slaves, key_bytes)`` whenever a
         request for keys of ``key_bytes`` finds the stock of its pair short; it must return at once: why no
         key can ever come, or None. May be set later.
+    on_special_demand
+        Called as ``on_special_demand(master_sae, slave_sae, wanted_bytes, demands)`` when a pair has no key
+        as its application demands it, though it may have other; it must return at once: why none will be
+        made, or None. Without it such a request is refused at once. May be set later.
     wait_s
         How long such a request waits for :meth:`stock_arrived` before it is refused.
     profile
@@ -129,6 +135,7 @@ class KmeService:
         self.quotas: dict[SaeId, Quota] = {}
         self.forecasts: dict[Group, Forecast] = {}
         self.on_demand = on_demand
+        self.on_special_demand: SpecialDemand | None = None
         self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
         self._store, self._wait_s = store, wait_s
@@ -246,6 +253,13 @@ class KmeService:
             arrival = self._expect(pair)
             try:
                 return await self._run(work)
+            except DemandsUnmet as unmet:
+                hopeless = self._demand_special(pair, unmet.wanted_bytes, unmet.demands)
+                if hopeless is not None:
+                    unmet.details = (*unmet.details, {"reason": hopeless})
+                    raise
+                if not await self._arrived(pair, arrival, deadline_s):
+                    raise
             except KeyUnavailable as shortage:
                 hopeless = self._demand(pair, shortage.wanted_bytes, key_bytes)
                 if hopeless is not None:
@@ -341,6 +355,12 @@ class KmeService:
         if self.on_demand is None or self._closing:
             return None
         return self.on_demand(pair[0], pair[1], wanted_bytes, pair[2:], key_bytes)
+
+    def _demand_special(self, pair: Group, wanted_bytes: int, demands: KeyDemands) -> str | None:
+        """Ask for key as demanded; return why none will be made, or None."""
+        if self.on_special_demand is None or self._closing or pair[2:]:
+            return "no key as demanded is made for this pair"
+        return self.on_special_demand(pair[0], pair[1], wanted_bytes, demands)
 
     async def _arrived(self, pair: Group, arrival: "asyncio.Future[None]", deadline_s: float) -> bool:
         """Wait for an arrival until the deadline; False if there was none or no place to wait."""

@@ -11,7 +11,7 @@ import json
 import ssl
 import time
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPSConnection, IncompleteRead
 from pathlib import Path
@@ -93,14 +93,22 @@ class SAEClient:
         return self._request("GET", slave, "status", None)
 
     def enc_keys(
-        self, slave: str, number: int = 1, size: int | None = None, *, provenance: bool = False
+        self,
+        slave: str,
+        number: int = 1,
+        size: int | None = None,
+        *,
+        provenance: bool = False,
+        mandatory: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Get key, as master; ``size`` in bits."""
+        """Get key, as master; ``size`` in bits, ``mandatory`` what the keys shall be like."""
         body: dict[str, Any] = {"number": number}
         if size is not None:
             body["size"] = size
         if provenance:
             body["extension_optional"] = [{PROVENANCE_EXTENSION: True}]
+        if mandatory:
+            body["extension_mandatory"] = [{name: value} for name, value in mandatory.items()]
         return self._request("POST", slave, "enc_keys", body)
 
     def dec_keys(self, master: str, key_ids: Sequence[str], *, provenance: bool = False) -> Answer:

@@ -45,6 +45,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--ready-file", type=Path, metavar="FILE", help="write addresses here once all is ready"
     )
+    parser.add_argument(
+        "--policy",
+        choices=("quantum", "both", "either"),
+        default="both",
+        help="what keys rest on: quantum links alone; ML-KEM beside them, either being enough (the default); "
+        "or that where it can be had, and hops without key crossed under ML-KEM for applications that wait",
+    )
     parser.add_argument("--until-ready", action="store_true", help="stop as soon as all is ready")
     parser.add_argument("--no-load", action="store_true", help="leave out the scenario's own demand")
     parser.set_defaults(run=run)

@@ -41,6 +41,7 @@ from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import SiteId, kme_of_site
 from openqci.dashboard import console_app
 from openqci.delivery import SaeDirectory, SaeRecord
+from openqci.delivery.end_to_end import HybridPolicy
 from openqci.keystore.ports import StoreTransaction
 from openqci.links import forecast
 from openqci.network import Network, load_scenario
@@ -195,7 +196,13 @@ class LiveNetwork:
             production.wake()
 
         end_to_end = EndToEnd(
-            self.store, self.network, book, self.clock, service.stock_arrived, wake_production
+            self.store,
+            self.network,
+            book,
+            self.clock,
+            service.stock_arrived,
+            wake_production,
+            HybridPolicy(self.args.policy),
         )
         self.reacting = Reacting(
             self.store, self.network, book, self.clock, self.suspicions, end_to_end.leave
@@ -213,6 +220,7 @@ class LiveNetwork:
             self.reacting.block_made,
         )
         end_to_end.relayed = self._relayed
+        service.on_special_demand = end_to_end.demand_special
         service.on_demand = lambda master, slave, wanted, *_: end_to_end.demand(master, slave, wanted)
         self._moving = (production, end_to_end)
         parts = [end_to_end.run(), self._watch_directory()]

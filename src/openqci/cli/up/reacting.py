@@ -38,11 +38,11 @@ from openqci.control.reaction import (
 )
 from openqci.core.errors import ConfigurationError, OpenQCIError
 from openqci.core.identifiers import LinkId, SiteId, kme_of_site, link_stream
+from openqci.delivery.end_to_end import EndToEndOrder
 from openqci.delivery.holding import destroy_held, hold_batch, release_batch
 from openqci.distillation.events import AbortReason
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.network import Network
-from openqci.relay import RelayOrder
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.block import QBER_MAX, BlockOutcome
 from openqci.twin.hops import HopBook
@@ -80,11 +80,12 @@ class Reacting:
         """Note how a block has ended."""
         await self.see(seen_of_block(outcome, self.clock.now_s()))
 
-    async def relayed(self, order: RelayOrder) -> None:
-        """Note that a batch has reached both its ends."""
-        ends = SiteId(order.route[0]), SiteId(order.route[-1])
+    async def relayed(self, order: EndToEndOrder) -> None:
+        """Note that a batch has reached both its ends, by all its ways."""
+        route = order.paths[0].route
+        ends = SiteId(route[0]), SiteId(route[-1])
         batch = Batch(order.batch_tag, *ends, order.master_sae, order.slave_sae)
-        links = tuple(LinkId(link) for link in order.links)
+        links = tuple(LinkId(link) for path in order.paths for link in path.links)
         await self.see(BatchRelayed(batch, links, self.clock.now_s()))
 
     async def see(self, seen: Seen) -> None:

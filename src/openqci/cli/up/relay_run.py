@@ -1,250 +1,306 @@
-"""Runs one relay over the live network: node after node, each step durable before its message leaves.
+"""Runs one batch of end-to-end key over the live network: shares from node to node, each step durable.
 
-The rules of the relay are in ``openqci.relay``; this shell opens one transaction per node and hands the
-message on. Each node sees only its own rooms of the store.
+The rules are in ``openqci.relay`` and ``openqci.delivery.end_to_end``; this shell does the steps, each in the
+rooms of its own node, and hands the messages on. All nodes lie in one store here, so several steps share a
+transaction: a batch over 35 hops waits for three flushes of the disk and not for 37. Between two transactions
+everything is as durable as between two machines, and what a stop cuts off is settled at the next start.
 """
 
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 
-from openqci.control import Route
+from openqci.cli.up.kem_ring import KemRing
 from openqci.core.errors import OpenQCIError
-from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site
-from openqci.core.provenance import Provenance
-from openqci.delivery import BATCH_TAG_BITS, KeyBatch, SaeDirectory, store_batch
-from openqci.delivery.pair_stock import Role, batch_of, batch_stream, destroy_batch
+from openqci.core.identifiers import KmeId, LinkId, SiteId, kme_of_site
+from openqci.delivery import BATCH_TAG_BITS, SaeDirectory
+from openqci.delivery.end_to_end import (
+    BatchGivenUp,
+    BatchReady,
+    EndToEndOrder,
+    KeyWanted,
+    ShareDeclined,
+    begin,
+    due_keys,
+    give_up,
+    open_orders,
+    release,
+    settle_due,
+    share_arrived,
+    share_confirmed,
+    share_failed,
+)
+from openqci.delivery.pair_stock import tag_was_used
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.relay import RelayOrder, RelayOrigin, RelayRefused, arrived_key, forward, hop_bytes, terminate
+from openqci.relay import RelayOrder, RelayRefused, forward, hop_bytes, next_site, terminate
 from openqci.relay.messages import decode_frame
-from openqci.relay.node import provenance_of
 from openqci.services.sqlite_store import SqliteKeyStore
-from openqci.twin.hops import HopBook
 
 log = logging.getLogger(__name__)
 
+STEPS_PER_TRANSACTION = 16
+"""Steps of one batch that share a transaction: 2 to 4 ms, for which no other work of the store must wait
+longer."""
+
 RELAY_RECORD = "relay"
-PENDING_RECORD = "relay.pending"
 RELAY_ACCOUNTS_KEPT = 20
-"""How many of its last relays an origin keeps the account of: who got key, and which ranges were spent."""
-
-Result = TypeVar("Result")
-
+"""How many of its last batches an origin keeps the account of: who got key, and which ranges were spent."""
 
 Spend = tuple[LinkId, SiteId, int, int]
 """What a relay used of a hop: (link, initiator, offset, bytes)."""
 
 
 class RelayFailed(Exception):
-    """A relay ended without a key; the pads in ``spends`` stay spent.
+    """A batch did not come about; the pads in ``spends`` stay spent.
 
-    ``forged`` says that the last of them met a wrong MAC: that hop's ends do not hold the same key.
+    ``forged_on`` is the hop on which a MAC was wrong: its ends do not hold the same key.
     """
 
-    def __init__(self, reason: str, spends: Iterable[Spend] = (), *, forged: bool = False) -> None:
+    def __init__(self, reason: str, spends: Iterable[Spend] = (), forged_on: LinkId | None = None) -> None:
         super().__init__(reason)
-        self.spends, self.forged = tuple(spends), forged
+        self.spends, self.forged_on = tuple(spends), forged_on
 
 
 @dataclass(frozen=True)
 class RelayDone:
-    """What a relay has brought: its order, and what it spent of each hop."""
+    """What has come about: its order, and what it spent of each hop."""
 
-    order: RelayOrder
+    order: EndToEndOrder
     spends: tuple[Spend, ...]
     took_s: float
 
 
-def new_order(
-    book: HopBook,
-    route: Route,
-    master: SaeId,
-    slave: SaeId,
-    key_bytes: int,
-    reserved: Callable[[LinkId, SiteId], int],
-) -> RelayOrder:
-    """Write the order of a relay along a route, with the provenance that its key will carry.
+@dataclass(frozen=True)
+class Journey:
+    """A batch on its way: what travels now, and how it ended. Each step makes a new one, so that a
+    transaction that was not durable has changed nothing."""
 
-    ``reserved`` says how much of a hop's direction is spoken for, this relay included: its range lies
-    somewhere in there, and the epsilons of all blocks in there are summed (never too small, invariant I7).
-    """
-    figures = [book.lines[link_id].figures for link_id in route.links]
-    hops = list(zip(route.links, route.sites, strict=False))
-    provenance = Provenance(
-        route=tuple(route.sites),
-        links=tuple(route.links),
-        hops=len(route.links),
-        protocols=("decoy-state BB84",),
-        proofs=tuple(sorted({line.proof_id for line in figures})),
-        epsilon=sum(book.epsilon_of_next(link, site, reserved(link, site)) for link, site in hops),
-        form="hop-by-hop one-time pad",
-        simulated=True,
-        made_at_s=time.time(),
-    )
-    return RelayOrder(
-        relay_id=secrets.token_hex(16),
-        batch_tag=secrets.randbits(BATCH_TAG_BITS),
-        master_sae=master,
-        slave_sae=slave,
-        route=tuple(route.sites),
-        links=tuple(route.links),
-        key_bytes=key_bytes,
-        provenance=provenance,
-    )
+    wanted: KeyWanted
+    batch_tag: int
+    order: EndToEndOrder | None = None
+    frames: tuple[bytes, ...] = ()
+    words: tuple[tuple[RelayOrder, bytes], ...] = field(default=(), repr=False)
+    outcome: BatchReady | BatchGivenUp | None = None
+    spends: tuple[Spend, ...] = ()
+    forged_on: LinkId | None = None
+    over: bool = False
 
 
-async def run_relay(store: SqliteKeyStore, order: RelayOrder) -> RelayDone:
-    """Carry one batch of key from the master's KME to the slave's, and make it available at both.
+async def run_relay(store: SqliteKeyStore, wanted: KeyWanted, ring: KemRing) -> RelayDone:
+    """Carry one batch of key from the origin's KME to the target's, and make it available at both.
 
     Raises RelayFailed if a node refuses, has not enough key or cannot store. No key comes of it then; the
     pads that were spent are gone.
     """
     began_s = time.monotonic()
-    origin = RelayOrigin(order)
-    spends: list[Spend] = []
-    confirmation = b""
+    journey = Journey(wanted, secrets.randbits(BATCH_TAG_BITS))
     try:
-        frame = await at_node(store, order.route[0], origin.begin)
-        note_spend(spends, order, frame)
-        for site in order.route[1:-1]:
-            frame = accepted(await at_node(store, site, partial(forward, data=frame)))
-            note_spend(spends, order, frame)
-        confirmation = accepted(await at_node(store, order.route[-1], partial(arrive, data=frame)))
-        await at_node(
-            store, order.route[0], partial(depart, origin=origin, confirmation=confirmation, spends=spends)
-        )
-    except (OpenQCIError, RelayFailed) as error:
-        if confirmation:
-            await settle(store, order, withdraw)
-        forged = isinstance(error, RelayFailed) and error.forged
-        raise RelayFailed(str(error), spends, forged=forged) from error
-    finally:
-        # However it ended, by a full disk or by being stopped: what was not confirmed is wiped.
-        origin.abort()
-    await settle(store, order, release)
-    return RelayDone(order, tuple(spends), time.monotonic() - began_s)
-
-
-async def settle(
-    store: SqliteKeyStore, order: RelayOrder, step: Callable[[KmeView, RelayOrder], None]
-) -> None:
-    """Tell the destination how the relay ended. If that cannot be stored, the next start settles it."""
-    try:
-        await at_node(store, order.route[-1], lambda view: step(view, order))
+        await ring.know([site_of(wanted.target_kme), *bridged_to(wanted)])
+        while not journey.over:
+            journey = await store.run(partial(advance, journey=journey, ring=ring))
     except OpenQCIError as error:
-        log.error("relay %s stays pending at %s: %s", order.relay_id, order.route[-1], error)
+        if not isinstance(journey.outcome, BatchReady):
+            await abandon(store, journey)
+            raise RelayFailed(str(error), journey.spends) from error
+        # Both ends have it; that the target has not heard so is settled at the next start.
+        log.error("the end of batch %010x cannot be told: %s", journey.outcome.order.batch_tag, error)
+    if isinstance(journey.outcome, BatchReady):
+        return RelayDone(journey.outcome.order, journey.spends, time.monotonic() - began_s)
+    reason = journey.outcome.reason if journey.outcome else "the target's word did not come"
+    raise RelayFailed(reason, journey.spends, journey.forged_on)
 
 
-async def at_node(store: SqliteKeyStore, site: str, step: Callable[[KmeView], Result]) -> Result:
-    """Do one node's step in one durable transaction of its own rooms."""
-
-    def work(transaction: StoreTransaction) -> Result:
-        return step(KmeView(transaction, kme_of_site(SiteId(site))))
-
-    return await store.run(work)
-
-
-def accepted(answer: bytes | RelayRefused) -> bytes:
-    """Return a node's message; a refusal, which has been made durable, ends the relay."""
-    if isinstance(answer, RelayRefused):
-        # A forged frame is for the security officer; a hop that ran dry is for the next try.
-        level = logging.ERROR if answer.forged else logging.INFO
-        log.log(level, "relay %s refused at %s: %s", answer.relay_id, answer.site, answer.reason)
-        raise RelayFailed(answer.reason, forged=answer.forged)
-    return answer
+def advance(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Journey:
+    """Do the next steps of a batch in one transaction."""
+    for _ in range(STEPS_PER_TRANSACTION):
+        if journey.over:
+            break
+        journey = one_step(transaction, journey, ring)
+    return journey
 
 
-def arrive(view: KmeView, data: bytes) -> bytes | RelayRefused:
-    """Receive the key at the destination, store it as the slave's stock, confirm."""
-    landed = terminate(view, data)
-    if isinstance(landed, RelayRefused):
-        return landed
-    arrival = arrived_key(landed)
-    order = arrival.order
-    with arrival.key.key as key:
-        store_batch(view, new_batch(order, "slave", arrival.id_seed), key)
-    view.put_record(PENDING_RECORD, order.relay_id, msgspec.json.encode([order.route[0], order.batch_tag]))
-    return arrival.confirmation
+def one_step(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Journey:
+    """Do the next step: whoever has something to do does it, in its own rooms."""
+    if journey.order is None:
+        return depart(transaction, journey, ring)
+    if journey.outcome is not None:
+        return end(transaction, journey, journey.outcome)
+    if journey.words:
+        return confirm(transaction, journey)
+    if journey.frames:
+        return carry_on(transaction, journey, ring)
+    return replace(journey, over=True)
 
 
-def depart(view: KmeView, origin: RelayOrigin, confirmation: bytes, spends: list[Spend]) -> None:
-    """Make the key available at the origin, now that the destination holds it; keep the relay's account."""
-    relayed, id_seed = origin.confirm(confirmation)
-    order = origin.order
-    with relayed.key as key:
-        store_batch(view, new_batch(order, "master", id_seed), key)
+def depart(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Journey:
+    """Begin at the origin."""
+    wanted = journey.wanted
+    view = KmeView(transaction, wanted.origin_kme)
+    public = ring.public_key(site_of(wanted.target_kme))
+    begun = begin(view, wanted, journey.batch_tag, public, time.time(), bridges=Bridging(ring, view.kme))
+    sent = replace(journey, order=begun.order)
+    for relay, frame in begun.relays:
+        sent = with_frame(sent, relay, frame)
+    return sent
+
+
+def carry_on(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Journey:
+    """Bring the first share that is on its way one hop on, or to its end."""
+    wire, *others = journey.frames
+    site, frame = next_site(wire), decode_frame(wire)
+    relay, rest = frame.order, replace(journey, frames=tuple(others))
+    view = KmeView(transaction, kme_of_site(site))
+    bridges = Bridging(ring, view.kme)
+    if frame.hop_index + 1 < len(relay.links):
+        sent = forward(view, wire, bridges=bridges)
+        if isinstance(sent, RelayRefused):
+            return refused(transaction, rest, relay, sent, relay.links[frame.hop_index])
+        return with_frame(rest, relay, sent)
+    arrival = terminate(view, wire, bridges=bridges)
+    if isinstance(arrival, RelayRefused):
+        return refused(transaction, rest, relay, arrival, relay.links[frame.hop_index])
+    kept = share_arrived(view, arrival, ring.own(view.kme), time.time())
+    if isinstance(kept, ShareDeclined):
+        return failed(transaction, rest, relay, kept.reason, forged=kept.forged)
+    return replace(rest, words=kept.words[:1])
+
+
+def confirm(transaction: StoreTransaction, journey: Journey) -> Journey:
+    """Hear the target's word at the origin, and keep the account of what was spent."""
+    relay, word = journey.words[0]
+    view = KmeView(transaction, journey.wanted.origin_kme)
+    outcome = share_confirmed(view, relay.relay_id, word)
+    if isinstance(outcome, BatchReady):
+        keep_account(view, outcome.order, journey.spends)
+    return replace(journey, words=(), outcome=outcome)
+
+
+def end(transaction: StoreTransaction, journey: Journey, outcome: BatchReady | BatchGivenUp) -> Journey:
+    """Tell the target how it has ended; shares that are still on their way go no further."""
+    order = outcome.order
+    view = KmeView(transaction, KmeId(order.target_kme))
+    if isinstance(outcome, BatchReady):
+        release(view, KmeId(order.origin_kme), order.batch_tag)
+    else:
+        call_back(transaction, outcome)
+    return replace(journey, frames=(), over=True)
+
+
+def refused(
+    transaction: StoreTransaction, journey: Journey, relay: RelayOrder, refusal: RelayRefused, link: str
+) -> Journey:
+    """Tell the origin that a node would not carry a share on."""
+    # A forged frame is for the security officer; a hop that ran dry is for the next try.
+    level = logging.ERROR if refusal.forged else logging.INFO
+    log.log(level, "relay %s refused at %s: %s", refusal.relay_id, refusal.site, refusal.reason)
+    if refusal.forged:
+        journey = replace(journey, forged_on=LinkId(link))
+    return failed(transaction, journey, relay, refusal.reason, forged=refusal.forged)
+
+
+def failed(
+    transaction: StoreTransaction, journey: Journey, relay: RelayOrder, reason: str, *, forged: bool
+) -> Journey:
+    view = KmeView(transaction, journey.wanted.origin_kme)
+    return replace(journey, outcome=share_failed(view, relay.relay_id, reason, forged=forged))
+
+
+def with_frame(journey: Journey, relay: RelayOrder, wire: bytes) -> Journey:
+    """Put a frame on its way and write down which range of which hop it has spent."""
+    frame = decode_frame(wire)
+    spends = journey.spends
+    if not frame.bridged:
+        link, sender, _ = relay.hop(frame.hop_index)
+        spends = (*spends, (link, sender, frame.offset_bytes, hop_bytes(relay.key_bytes)))
+    return replace(journey, frames=(*journey.frames, wire), spends=spends)
+
+
+async def abandon(store: SqliteKeyStore, journey: Journey) -> None:
+    """Give a batch up that cannot go on. If that cannot be stored either, the next start settles it."""
+    order = journey.order
+    if order is None:
+        return
+
+    def work(transaction: StoreTransaction) -> None:
+        given_up = give_up(KmeView(transaction, KmeId(order.origin_kme)), order.batch_tag, "abandoned")
+        if given_up is not None:
+            call_back(transaction, given_up)
+
+    try:
+        await store.run(work)
+    except OpenQCIError as error:
+        log.error("batch %010x stays pending at %s: %s", order.batch_tag, order.origin_kme, error)
+
+
+def call_back(transaction: StoreTransaction, given_up: BatchGivenUp) -> None:
+    """Destroy at the target what has come of a batch that was given up. Nothing more of it will come."""
+    order = given_up.order
+    view = KmeView(transaction, KmeId(order.target_kme))
+    for due in due_keys(view):
+        if (due.origin_kme, due.batch_tag) == (order.origin_kme, order.batch_tag):
+            settle_due(view, due, origin_has_it=False)
+
+
+def settle_pending(transaction: StoreTransaction) -> int:
+    """After a crash: give up and destroy all batches that a stop has cut off; return how many.
+
+    Nothing travels any more. Where the origin had its batch already, both ends keep it: a store remembers
+    every stream it ever had, also when all its bytes are spent. Else its key was never available, no ID of it
+    was ever given out, and what lies at the target must not stay (invariant I4).
+    """
+    views = [
+        KmeView(transaction, kme)
+        for kme in sorted({each.kme_id for each in SaeDirectory(transaction).saes()})
+    ]
+    cut_off = [(view, order.batch_tag) for view in views for order in open_orders(view)]
+    for view, batch_tag in cut_off:
+        give_up(view, batch_tag, "cut off by a stop")
+    for view in views:
+        for due in due_keys(view):
+            origin = KmeView(transaction, KmeId(due.origin_kme))
+            settle_due(view, due, origin_has_it=tag_was_used(origin, due.batch_tag, "master"))
+    return len(cut_off)
+
+
+def keep_account(view: KmeView, order: EndToEndOrder, spends: Iterable[Spend]) -> None:
+    """Write down at the origin who got key, and which ranges were spent for it."""
     account = {
-        "relay_id": order.relay_id,
+        "batch_tag": f"{order.batch_tag:010x}",
         "master_sae": order.master_sae,
         "slave_sae": order.slave_sae,
-        "hops": len(order.links),
+        "hops": [len(path.links) for path in order.paths],
         "key_bytes": order.key_bytes,
-        "spends": spends,
+        "spends": tuple(spends),
     }
-    view.put_record(
-        RELAY_RECORD, f"{relayed.provenance.made_at_s:018.6f} {order.relay_id}", msgspec.json.encode(account)
-    )
+    name = f"{order.created_s:018.6f} {order.batch_tag:010x}"
+    view.put_record(RELAY_RECORD, name, msgspec.json.encode(account))
     for old, _ in list(view.records(RELAY_RECORD))[:-RELAY_ACCOUNTS_KEPT]:
         view.drop_record(RELAY_RECORD, old)
 
 
-def release(view: KmeView, order: RelayOrder) -> None:
-    """Note at the destination that the origin has its batch too: nothing is pending any more."""
-    view.drop_record(PENDING_RECORD, order.relay_id)
+class Bridging:
+    """The ML-KEM keys by which one node crosses hops without a pad: all public ones, and its own."""
+
+    def __init__(self, ring: KemRing, kme: KmeId) -> None:
+        self.public_key = ring.public_key
+        self.private_key = ring.own(kme)
 
 
-def withdraw(view: KmeView, order: RelayOrder) -> None:
-    """Destroy at the destination the batch of a relay whose origin could not keep its own (invariant I4)."""
-    batch = batch_of(view, order.batch_tag, "slave")
-    if batch is not None:
-        destroy_batch(view, batch)
-    view.drop_record(PENDING_RECORD, order.relay_id)
+def bridged_to(wanted: KeyWanted) -> list[SiteId]:
+    """Return the sites that something is sealed for on its way."""
+    return [
+        SiteId(receiver)
+        for path in wanted.paths
+        for link, receiver in zip(path.links, path.route[1:], strict=True)
+        if link in path.bridged
+    ]
 
 
-def settle_pending(transaction: StoreTransaction) -> int:
-    """After a crash: destroy the batches whose relay never came back to its origin; return how many.
-
-    The origin never had such a key, so no key ID of it was ever given out; what lies at the destination
-    is of no use to anybody and must not stay (invariant I4). What tells is the stream of the origin's batch:
-    a store remembers every stream it ever had, also when all its bytes are spent.
-    """
-    destroyed = 0
-    for kme in {record.kme_id for record in SaeDirectory(transaction).saes()}:
-        view = KmeView(transaction, kme)
-        for relay_id, body in list(view.records(PENDING_RECORD)):
-            origin, batch_tag = msgspec.json.decode(body, type=tuple[SiteId, int])
-            at_origin = transaction.streams(kme_of_site(origin), batch_stream(batch_tag, "master"))
-            batch = batch_of(view, batch_tag, "slave")
-            if batch is not None and not any(at_origin):
-                destroy_batch(view, batch)
-                destroyed += 1
-            view.drop_record(PENDING_RECORD, relay_id)
-    return destroyed
-
-
-def new_batch(order: RelayOrder, role: Role, id_seed: bytes) -> KeyBatch:
-    """Return the batch that a relay leaves at one of its ends."""
-    return KeyBatch(
-        batch_tag=order.batch_tag,
-        role=role,
-        master_sae=SaeId(order.master_sae),
-        slave_sae=SaeId(order.slave_sae),
-        stream=batch_stream(order.batch_tag, role),
-        length_bytes=order.key_bytes,
-        id_seed=id_seed,
-        provenance=provenance_of(order),
-        created_s=provenance_of(order).made_at_s,
-    )
-
-
-def note_spend(spends: list[Spend], order: RelayOrder, frame: bytes) -> None:
-    """Write down which range of which hop a frame has spent."""
-    sent = decode_frame(frame)
-    link_id, sender, _ = order.hop(sent.hop_index)
-    spends.append((link_id, sender, sent.offset_bytes, hop_bytes(order.key_bytes)))
+def site_of(kme: KmeId) -> SiteId:
+    """Return the site that a KME serves."""
+    return SiteId(kme.removeprefix("kme-"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -9,14 +10,29 @@ from math import inf
 from typing import Any
 
 from openqci.cli.up.clock import SimulatedClock
-from openqci.cli.up.relay_run import RelayDone, RelayFailed, Spend, new_order, run_relay
-from openqci.control import PairDemand, Route, Router, affordable_bytes, batch_bytes
+from openqci.cli.up.kem_ring import KemRing
+from openqci.cli.up.relay_run import RelayDone, RelayFailed, Spend, run_relay
+from openqci.control import (
+    LinkFacts,
+    NodeFacts,
+    PairDemand,
+    Prices,
+    Route,
+    RoutePolicy,
+    Router,
+    affordable_bytes,
+    batch_bytes,
+)
+from openqci.control.routing import PATHS_MAX
 from openqci.core.errors import OpenQCIError
 from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site
+from openqci.core.provenance import KeyPath
 from openqci.delivery import SaeDirectory, stock_bytes
+from openqci.delivery.end_to_end import HybridPolicy, KeyWanted, provenance_of
+from openqci.delivery.etsi014_model import NO_DEMANDS, KeyDemands
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.network import Network
-from openqci.relay import hop_bytes
+from openqci.relay import RelayForm, hop_bytes
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.hops import RATE_WINDOW_S, HopBook, HopState, RecentBits
 
@@ -38,20 +54,42 @@ EMPTY_HOP_COST = 8.0
 """What an empty hop costs beside a full one's 1: a detour of up to that many full hops is preferred."""
 
 
+DEADLINE_S = 300.0
+"""No batch of a live network is under way for so long: its steps follow each other at once."""
+
+SPECIAL_PAIRS_MAX = 500
+"""Pairs with demands of their own that are remembered; the oldest is forgotten first."""
+
+
 @dataclass
 class Pair:
-    """A pair of SAEs with demand, and what is being done for it."""
+    """A pair of SAEs with demand, and what is being done for it.
+
+    With ``demands`` it is what an application asked for beside the pair's usual stock: nothing is kept ahead
+    for it.
+    """
 
     master: SaeId
     slave: SaeId
     start: SiteId
     end: SiteId
+    demands: KeyDemands = NO_DEMANDS
     stock_bytes: int = 0
     waiting_bytes: int = 0
     relaying: bool = False
-    route: Route | None = None
+    routes: tuple[Route, ...] = ()
     routed_at_s: float = -inf
     served_at_s: float = -inf
+
+    @property
+    def paths(self) -> int:
+        """How many disjoint ways its keys take."""
+        return self.demands.min_paths or 1
+
+    @property
+    def edges(self) -> list[tuple[LinkId, SiteId]]:
+        """Each hop of its routes with the site that sends over it."""
+        return [edge for route in self.routes for edge in zip(route.links, route.sites, strict=False)]
 
 
 @dataclass
@@ -73,12 +111,20 @@ class EndToEnd:
         clock: SimulatedClock,
         arrived: Callable[[SaeId, SaeId], None],
         shortage_changed: Callable[[], None],
+        policy: HybridPolicy = HybridPolicy.BOTH,
     ) -> None:
         self.relayed: Callable[[RelayDone], None] = lambda done: None
+        self.policy, self.ring = policy, KemRing(store)
         self.store, self.network, self.book, self.clock = store, network, book, clock
         self.arrived, self.shortage_changed = arrived, shortage_changed
-        self.router = Router((hop.link_id, hop.a, hop.b) for hop in network.hops.values())
+        self.router = Router(
+            ((hop.link_id, hop.a, hop.b) for hop in network.hops.values()),
+            nodes=[NodeFacts(site.site_id, site.country, site.domain) for site in network.sites.values()],
+            links=[LinkFacts(hop.link_id, hop.parent_link) for hop in network.hops.values()],
+        )
         self.pairs: dict[tuple[SaeId, SaeId], Pair] = {}
+        self.special: dict[tuple[SaeId, SaeId, KeyDemands], Pair] = {}
+        self._prices: Prices | None = None
         self.shortage = Shortage()
         self.relays = 0
         self.recent: deque[dict[str, Any]] = deque(maxlen=ROUTES_SHOWN)
@@ -111,15 +157,40 @@ class EndToEnd:
         self._wake.set()
         return None
 
+    def demand_special(
+        self, master: SaeId, slave: SaeId, wanted_bytes: int, demands: KeyDemands
+    ) -> str | None:
+        """Note that an application waits for key as it demands it; return why none can be made, or None."""
+        pair = self.pairs.get((master, slave))
+        if pair is None:
+            return self.demand(master, slave, 0)
+        if demands.not_simulated:
+            return "all photons of this network are simulated"
+        if demands.hybrid and self.policy is HybridPolicy.QUANTUM:
+            return "this network adds no ML-KEM to its keys"
+        special = self.special.get((master, slave, demands))
+        if special is None:
+            special = Pair(master, slave, pair.start, pair.end, demands)
+            special.routes = self._routes(special)
+            if not special.routes:
+                return "no routes are known that keep to these demands"
+            if len(self.special) >= SPECIAL_PAIRS_MAX:
+                idle = (key for key, each in self.special.items() if not each.relaying)
+                del self.special[next(idle, next(iter(self.special)))]
+            self.special[master, slave, demands] = special
+        special.waiting_bytes = max(special.waiting_bytes, wanted_bytes)
+        self._wake.set()
+        return None
+
     def wake(self) -> None:
         """Look at once, because hops have got key."""
         self._wake.set()
 
     def leave(self, link_id: LinkId) -> None:
         """Look at once for other routes than those over a link, which must not be used any more."""
-        for pair in self.pairs.values():
-            if pair.route is not None and link_id in pair.route.links:
-                pair.route = None
+        for pair in (*self.pairs.values(), *self.special.values()):
+            if any(link_id in route.links for route in pair.routes):
+                pair.routes = ()
         self._wake.set()
 
     async def run(self) -> None:
@@ -164,7 +235,9 @@ class EndToEnd:
         await self._read_stocks()
         shortage = Shortage()
         # Waiting pairs first, in turn: how much one asks for buys it no place before the others (I9).
-        for pair in sorted(self.pairs.values(), key=lambda pair: (not pair.waiting_bytes, pair.served_at_s)):
+        self._prices = None
+        all_pairs = [*self.pairs.values(), *self.special.values()]
+        for pair in sorted(all_pairs, key=lambda pair: (not pair.waiting_bytes, pair.served_at_s)):
             if not pair.relaying:
                 self._serve(pair, shortage)
         if shortage != self.shortage:
@@ -186,42 +259,124 @@ class EndToEnd:
             pair.stock_bytes = stock
 
     def _serve(self, pair: Pair, shortage: Shortage) -> None:
-        rule = self.network.stock
-        wanted = batch_bytes(
-            PairDemand(
-                pair.master,
-                pair.slave,
-                pair.stock_bytes,
-                KEY_BYTES * rule.pair_low_keys,
-                KEY_BYTES * rule.pair_high_keys,
-                pair.waiting_bytes,
-            )
-        )
-        if pair.waiting_bytes and pair.stock_bytes >= KEY_BYTES * rule.pair_high_keys:
-            # The stock is all rests too small for this key: exactly what is wanted, not one more rest.
-            wanted = min(wanted, pair.waiting_bytes)
-        route = self._route(pair) if wanted else None
-        if route is None:
+        wanted = self._lacking(pair)
+        if not wanted or not self._look_for_routes(pair):
             return
-        stocks = [self._available(link, site) for link, site in zip(route.links, route.sites, strict=False)]
+        stocks = [self._available(link, site) for link, site in pair.edges]
         least = min(wanted, pair.waiting_bytes or REFILL_BYTES_MIN)
         key_bytes = affordable_bytes(wanted, least, stocks, hop_bytes(0))
+        if not key_bytes and pair.waiting_bytes and self._may_bridge(pair):
+            # The first hops give the key itself; others are crossed without a pad where they have none.
+            firsts = [self._available(route.links[0], route.sites[0]) for route in pair.routes]
+            key_bytes = affordable_bytes(wanted, least, firsts, hop_bytes(0))
         if key_bytes and len(self._tasks) < RELAYS_AT_ONCE_MAX:
             pair.relaying, pair.served_at_s = True, self.clock.now_s()
-            self._reserve(route, hop_bytes(key_bytes))
-            self._tasks.add(task := asyncio.create_task(self._relay(pair, route, key_bytes)))
+            want = self._wanted(pair, key_bytes)
+            spent = self._spent(want)
+            self._reserve(spent, 1)
+            self._tasks.add(task := asyncio.create_task(self._relay(pair, want, spent)))
             task.add_done_callback(self._tasks.discard)
         elif not key_bytes:
             # What would do now; a full batch is for the time when the hops are full.
-            poor = [link for link, stock in zip(route.links, stocks, strict=True) if stock < hop_bytes(least)]
+            poor = [
+                edge[0] for edge, stock in zip(pair.edges, stocks, strict=True) if stock < hop_bytes(least)
+            ]
             (shortage.waited_for if pair.waiting_bytes else shortage.short).update(poor)
 
-    def _route(self, pair: Pair) -> Route | None:
+    def _lacking(self, pair: Pair) -> int:
+        """Return how much key a pair should get now; 0 if it has enough."""
+        rule = self.network.stock
+        low_bytes, high_bytes = KEY_BYTES * rule.pair_low_keys, KEY_BYTES * rule.pair_high_keys
+        if pair.demands != NO_DEMANDS:
+            low_bytes = high_bytes = 0
+        demand = PairDemand(
+            pair.master, pair.slave, pair.stock_bytes, low_bytes, high_bytes, pair.waiting_bytes
+        )
+        if pair.waiting_bytes and pair.stock_bytes >= high_bytes:
+            # The stock is all rests too small for this key: exactly what is wanted, not one more rest.
+            return min(batch_bytes(demand), pair.waiting_bytes)
+        return batch_bytes(demand)
+
+    def _look_for_routes(self, pair: Pair) -> bool:
+        """Keep a pair's routes up to date; tell whether it has as many as it needs."""
         now_s = self.clock.now_s()
-        if pair.route is None or now_s - pair.routed_at_s > ROUTE_KEPT_S * self.clock.speed:
-            pair.route = self.router.route(pair.start, pair.end, self._cost)
-            pair.routed_at_s = now_s
-        return pair.route
+        if len(pair.routes) < pair.paths or now_s - pair.routed_at_s > ROUTE_KEPT_S * self.clock.speed:
+            pair.routes, pair.routed_at_s = self._routes(pair), now_s
+        return len(pair.routes) == pair.paths
+
+    def _routes(self, pair: Pair) -> tuple[Route, ...]:
+        """Return the cheapest disjoint routes that keep to a pair's demands, or none if there are too few."""
+        if self._prices is None:
+            self._prices = self.router.price(self._cost, lambda link: self.book.lines[link].epsilon)
+        demands = pair.demands
+        avoid = frozenset(demands.avoid)
+        policy = RoutePolicy(
+            avoid_domains=avoid & frozenset(self.network.domains),
+            avoid_sites=avoid,
+            avoid_links=avoid,
+            hops_max=demands.max_hops,
+            epsilon_max=demands.max_epsilon,
+        )
+        if avoid & {pair.start, pair.end} or pair.paths > PATHS_MAX:
+            return ()
+        routes = self.router.disjoint_routes(pair.start, pair.end, pair.paths, self._prices, policy)
+        return routes if len(routes) == pair.paths else ()
+
+    def _may_bridge(self, pair: Pair) -> bool:
+        return self.policy is HybridPolicy.EITHER and not pair.demands.no_computational
+
+    def _wanted(self, pair: Pair, key_bytes: int) -> KeyWanted:
+        """Write down what is to be agreed, with all that its provenance will say.
+
+        The range that a hop will spend lies somewhere in what is spoken for, this batch included: the
+        epsilons of all blocks in there are summed (never too small, invariant I7).
+        """
+        spent_bytes = hop_bytes(key_bytes)
+        lines = [self.book.lines[link] for link, _ in pair.edges]
+        now_s = time.time()
+        return KeyWanted(
+            origin_kme=kme_of_site(pair.start),
+            target_kme=kme_of_site(pair.end),
+            master_sae=pair.master,
+            slave_sae=pair.slave,
+            key_bytes=key_bytes,
+            paths=tuple(self._path(route, spent_bytes) for route in pair.routes),
+            threshold=len(pair.routes),
+            policy=self.policy,
+            deadline_s=now_s + DEADLINE_S,
+            protocols=("decoy-state BB84",),
+            proofs=tuple(sorted({line.figures.proof_id for line in lines})),
+            simulated=True,
+            domains=self._crossed(pair),
+        )
+
+    def _path(self, route: Route, spent_bytes: int) -> KeyPath:
+        """Describe a way; hops that have not key enough for it are to be bridged (see :meth:`_serve`)."""
+        edges = list(zip(route.links, route.sites, strict=False))
+        dry: tuple[LinkId, ...] = ()
+        if self.policy is HybridPolicy.EITHER:
+            dry = tuple(link for link, site in edges if self._available(link, site) < spent_bytes)
+        padded = [(link, site) for link, site in edges if link not in dry]
+        epsilons = (
+            self.book.epsilon_of_next(link, site, self._reserved_bytes(link, site) + spent_bytes)
+            for link, site in padded
+        )
+        form = RelayForm.COMPUTATIONAL if dry else RelayForm.HOP
+        return KeyPath(route.sites, route.links, form, sum(epsilons), bridged=dry)
+
+    def _crossed(self, pair: Pair) -> tuple[str, ...]:
+        """Return the domains of the nodes between the ends."""
+        between = {site for route in pair.routes for site in route.sites[1:-1]}
+        return tuple(sorted({self.network.sites[site].domain for site in between}))
+
+    def _spent(self, want: KeyWanted) -> list[tuple[LinkId, SiteId, int]]:
+        """Return what a batch will spend of each hop's direction."""
+        return [
+            (LinkId(link), SiteId(site), hop_bytes(want.key_bytes))
+            for path in want.paths
+            for link, site in zip(path.links, path.route, strict=False)
+            if link not in path.bridged
+        ]
 
     def _cost(self, link_id: LinkId, sender: SiteId) -> float:
         if self.book.state(link_id) is HopState.DOWN:
@@ -237,30 +392,29 @@ class EndToEnd:
     def _reserved_bytes(self, link_id: LinkId, sender: SiteId) -> int:
         return self._reserved.get((link_id, sender), 0)
 
-    def _reserve(self, route: Route, amount_bytes: int) -> None:
-        for link, site in zip(route.links, route.sites, strict=False):
-            self._reserved[link, site] = self._reserved_bytes(link, site) + amount_bytes
+    def _reserve(self, spent: Collection[tuple[LinkId, SiteId, int]], sign: int) -> None:
+        """Speak for what a batch will spend, or give it free again."""
+        for link, site, length_bytes in spent:
+            self._reserved[link, site] = self._reserved_bytes(link, site) + sign * length_bytes
 
-    async def _relay(self, pair: Pair, route: Route, key_bytes: int) -> None:
-        order = new_order(self.book, route, pair.master, pair.slave, key_bytes, self._reserved_bytes)
-        spent_bytes = hop_bytes(key_bytes)
+    async def _relay(self, pair: Pair, want: KeyWanted, spent: list[tuple[LinkId, SiteId, int]]) -> None:
         try:
-            done = await run_relay(self.store, order)
+            done = await run_relay(self.store, want, self.ring)
         except RelayFailed as error:
             log.warning("relay from %s to %s failed: %s", pair.start, pair.end, error)
-            pair.route = None
+            pair.routes = ()
             self._book_spends(error.spends)
-            if error.forged:
+            if error.forged_on is not None:
                 # Each further try would burn good key on the hops before it.
-                self.book.lines[error.spends[-1][0]].standing_still = "a relay met a wrong MAC on it"
-                self.leave(error.spends[-1][0])
+                self.book.lines[error.forged_on].standing_still = "a relay met a wrong MAC on it"
+                self.leave(error.forged_on)
         else:
             self._book_relay(done)
             self.relayed(done)
             pair.waiting_bytes = 0
             self.arrived(pair.master, pair.slave)
         finally:
-            self._reserve(route, -spent_bytes)
+            self._reserve(spent, -1)
             pair.relaying = False
             self._wake.set()
 
@@ -277,14 +431,18 @@ class EndToEnd:
         self._book_spends(done.spends)
         self.relays += 1
         order = done.order
+        first, made = order.paths[0], provenance_of(order)
         self.recent.append(
             {
-                "relay_id": order.relay_id,
+                "batch_tag": f"{order.batch_tag:010x}",
                 "master_sae": order.master_sae,
                 "slave_sae": order.slave_sae,
-                "sites": list(order.route),
-                "links": list(order.links),
-                "hops": len(order.links),
+                "sites": list(first.route),
+                "links": list(first.links),
+                "hops": len(first.links),
+                "paths": [{"sites": list(path.route), "links": list(path.links)} for path in order.paths],
+                "hybrid": list(made.hybrid),
+                "computational": made.computational,
                 "at_s": self.clock.now_s(),
                 "took_s": done.took_s,
             }

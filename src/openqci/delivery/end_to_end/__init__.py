@@ -57,6 +57,7 @@ from openqci.delivery.end_to_end.target import (
     forget_overdue,
     release,
     release_relay,
+    settle_due,
     share_arrived,
     withdraw,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "range_bytes",
     "release",
     "release_relay",
+    "settle_due",
     "share_arrived",
     "share_confirmed",
     "share_failed",

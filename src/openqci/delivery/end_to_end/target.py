@@ -148,6 +148,16 @@ def release_relay(view: KmeView, relay_id: str) -> bool:
     return True
 
 
+def settle_due(view: KmeView, due: DueKey, *, origin_has_it: bool) -> None:
+    """End what is due here, by a caller who knows of both ends: nothing of it is on its way any more.
+
+    Without the origin's batch, shares or batch are destroyed.
+    """
+    if not (origin_has_it and due.word):
+        _destroy_due(view, due)
+    _forget_due(view, due)
+
+
 def due_keys(view: KmeView) -> list[DueKey]:
     """Return the batches that wait for shares or for their origins, at the target."""
     return [_decode_due(body) for _, body in view.records(DUE_KIND)]
