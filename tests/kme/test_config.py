@@ -114,6 +114,21 @@ def test_a_fault_is_named_with_its_place(place: tuple[Any, ...], value: object, 
     assert expected in faults_of(changed)
 
 
+def test_more_than_half_of_a_link_cannot_be_reserved_and_the_fault_says_how_much() -> None:
+    changed = document()
+    changed["pair"] = [{"master": "app-a", "slaves": ["app-b"], "reserved_bps": 32_000}]
+    checked_config(Path("kme.toml"), changed)  # what the link brings is not known: an alarm will tell
+    changed["link"][0]["rate_bps"] = 69_000
+    checked_config(Path("kme.toml"), changed)
+    changed["link"][0]["rate_bps"] = 60_000
+    said = faults_of(changed)
+    assert "link[0].rate_bps: is over-committed: by [[pair]] reserved_bps 34500 bit/s are reserved" in said
+    assert "4500 more than this end's half of the link's rate, 30000 bit/s" in said
+    changed["link"][0]["rate_bps"] = 69_000
+    changed["listen"]["etsi004"] = "127.0.0.1:25575"
+    assert "with [etsi004] reserved_bps_max 44500 bit/s are reserved, 10000 more" in faults_of(changed)
+
+
 def test_all_faults_are_named_at_once() -> None:
     changed = document()
     changed["pair"] = [{"master": "x", "slaves": ["app-b"]}, {"master": "y", "slaves": ["z"]}]

@@ -629,6 +629,13 @@ class World:
         at = {kme: [sae for sae, home in self.saes.items() if home == kme] for kme in self.saes.values()}
         return [(at[a][0], at[b][0]) for a, b in self.links.values()]
 
+    def _guaranteed_pair(self, name: KmeId) -> list[dict[str, Any]]:
+        """Return the pair of a KME to which a share of link key is guaranteed."""
+        master = next(sae for sae, kme in self.saes.items() if kme == name)
+        slave = next(sae for sae, kme in self.saes.items() if kme == self._neighbours(name)[0])
+        keys = {"low_keys": 200, "high_keys": 600, "ttl_s": self.ttl_s}
+        return [{"master": master, "slaves": [slave], "reserved_bps": 20_000, **keys}]
+
     def _config(self, name: KmeId) -> LoadedConfig:
         links = [(link, ends) for link, ends in self.links.items() if name in ends]
         document: dict[str, Any] = {
@@ -638,6 +645,7 @@ class World:
             "listen": {"sae": "h:1", "peer": "h:2"},
             "demand": {"low_keys": 200, "high_keys": 600, "ttl_s": self.ttl_s},
             "sae": [{"id": sae} for sae, kme in self.saes.items() if kme == name],
+            "pair": self._guaranteed_pair(name),
             "peer": [
                 {
                     "kme_id": peer,

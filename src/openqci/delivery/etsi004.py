@@ -201,12 +201,11 @@ def open_connect(
     known = stream_of(view, ksid)
     if known is not None:
         return _join(view, known, own, other, request.qos, now_s)
-    streams = all_streams(view)
-    if sum(each.own_sae == own and each.opened_here for each in streams) >= limits.streams_per_sae_max:
+    held = sum(each.own_sae == own and each.opened_here for each in all_streams(view))
+    if held >= limits.streams_per_sae_max:
         raise StreamRefused(Status.NO_CONNECTION)
-    reserved_bps = sum(each.qos.min_bps for each in streams if each.peer_kme == peer)
     wanted = _with_defaults(request.qos, limits)
-    given = granted(request.qos, limits, reserved_bps)
+    given = granted(request.qos, limits, reserved_bps(view, peer))
     if given != wanted:
         return Opened(Status.QOS_NOT_MET, given, request.ksid)
     stream = Stream(
@@ -265,6 +264,11 @@ def close(view: KmeView, caller: SaeId, ksid: UUID) -> None:
     _give_up(view, opened_stream(view, caller, ksid))
 
 
+def reserved_bps(view: KmeView, peer: KmeId) -> int:
+    """Return what the streams to a peer have been granted as least rate together."""
+    return sum(stream.qos.min_bps for stream in all_streams(view) if stream.peer_kme == peer)
+
+
 def feeds(kme: KmeId, peer: KmeId) -> bool:
     """Tell whether a KME feeds the streams between it and a peer."""
     return kme < peer
@@ -285,22 +289,29 @@ def hungry(view: KmeView) -> list[Stream]:
     return sorted(found, key=lambda stream: -stream.qos.priority)
 
 
-def feed(view: KmeView, ksid: str, link: LinkId, batch_tag: int, now_s: float) -> BatchOrder | None:
-    """Agree on the next batch of a stream; None if it wants none any more. KeyUnavailable without key."""
+def feed(
+    view: KmeView, ksid: str, link: LinkId, batch_tag: int, now_s: float, held_back_bytes: int = 0
+) -> BatchOrder | None:
+    """Agree on the next batch of a stream; None if it wants none any more. KeyUnavailable without key.
+
+    ``held_back_bytes`` of the link's key are for others.
+    """
     stream = stream_of(view, ksid)
     if stream is None or not stream.connected:
         return None
     gap, *gaps = stream.gaps or ((stream.fed_bytes, 0),)
     chunk = stream.qos.chunk_bytes
     first, length = gap
+    there_is = link_stock_bytes(view, link, view.kme) - held_back_bytes - agreement.CONTROL_BYTES
     if not length:
         length = min(stream.feed_bytes, max(FEED_BATCH_BYTES_MAX - FEED_BATCH_BYTES_MAX % chunk, chunk))
         # A slow link gives what it has: an application must not wait hours until a whole batch is there.
-        there_is = link_stock_bytes(view, link, view.kme) - agreement.CONTROL_BYTES
         least = min(length, FEED_BATCH_BYTES_MIN + -FEED_BATCH_BYTES_MIN % chunk)
         length = max(min(length, there_is - there_is % chunk), least)
         if first + length > chunk * (UINT32_MAX + 1):
             return None  # the index of a chunk has 32 bits: the applications open another stream
+    if length > there_is:
+        raise KeyUnavailable("the link has too little", wanted_bytes=length, available_bytes=max(0, there_is))
     wanted = BatchWanted(
         SaeId(stream.own_sae),
         ((SaeId(stream.peer_sae), KmeId(stream.peer_kme), link),),

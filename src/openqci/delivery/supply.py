@@ -1,15 +1,15 @@
 """Which batches a KME should agree on next, so that the stocks of its pairs stay between their watermarks.
 
 A pair's stock counts the keys that its master can have now and what is being agreed on; the ends of batches
-that are too short for a key are none. Below its low watermark, or
-when a request waits for more than is coming, a pair is in need, up to its high watermark. What a link has is
-shared among the pairs in need: first those with the higher priority, then equally (max-min), so that no pair
-of the same priority starves another (invariant I9).
+that are too short for a key are none. Below its low watermark, or when a request waits for more than is
+coming, a pair is in need, up to its high watermark. What a link has is shared among the pairs in need: first
+what is due to those with a guaranteed share, then to those with the higher priority, then equally (max-min),
+so that no pair of the same priority starves another (invariant I9).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from openqci.core.identifiers import KmeId, LinkId, SaeId
 from openqci.delivery.agreement import BATCH_KEY_BYTES_MAX, CONTROL_BYTES, BatchWanted, open_offers
@@ -34,6 +34,8 @@ class PairDemand:
 
     ``key_bytes`` is the size of the keys that it is kept for: batches are whole keys of that size.
     ``waiting_bytes`` is the largest request that waits now; ``ttl_s`` 0 means that its keys do not expire.
+    ``due_bytes`` is what it has been guaranteed and has not got (:class:`GuaranteedShare` of
+    :mod:`openqci.delivery.admission`).
     """
 
     master: SaeId
@@ -45,6 +47,7 @@ class PairDemand:
     waiting_bytes: int = 0
     ttl_s: float = 0.0
     collect_s: float = 0.0
+    due_bytes: int = 0
 
     @property
     def slave(self) -> SaeId:
@@ -69,6 +72,14 @@ class Need:
     lacking_bytes: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The batches to agree on, and how much of each link's key nobody else shall take now."""
+
+    wanted: list[BatchWanted]
+    held_back: dict[LinkId, int]
+
+
 def needs(view: KmeView, demands: Iterable[PairDemand], epochs: dict[KmeId, str]) -> list[Need]:
     """Return the pairs in need whose peers have been met."""
     under_way: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -91,23 +102,58 @@ def needs(view: KmeView, demands: Iterable[PairDemand], epochs: dict[KmeId, str]
     return found
 
 
-def plan(view: KmeView, found: Sequence[Need], now_s: float) -> list[BatchWanted]:
-    """Share the link key that is there among the pairs in need; return the batches to agree on."""
+def plan(view: KmeView, found: Sequence[Need], now_s: float) -> Plan:
+    """Share the link key that is there among the pairs in need.
+
+    First come those with a guaranteed share, up to what is due to them. Where that is too little for a batch
+    yet, so much of the link's key is held back from all others until there is enough.
+    """
     left: dict[LinkId, int] = {}
     for need in found:
         for link in need.links:
             left.setdefault(link, link_stock_bytes(view, link, view.kme))
+    due = [
+        replace(need, lacking_bytes=min(need.lacking_bytes, need.demand.due_bytes))
+        for need in found
+        if need.demand.due_bytes
+    ]
+    given = dict.fromkeys((need.demand.group for need in found), 0)
+    held_back: dict[LinkId, int] = defaultdict(int)
     wanted: list[BatchWanted] = []
+    worth_it = [need for need in due if _worth_a_batch(need, found)]
+    for need, lengths in _shared(left, worth_it):
+        given[need.demand.group] = sum(lengths)
+        wanted += [_batch(need, length, now_s) for length in lengths]
+    for need in due:
+        if (missing := need.lacking_bytes - given[need.demand.group]) > 0:
+            for link in need.links:
+                held_back[link] += missing + CONTROL_BYTES
+    spare = {link: max(0, length - held_back[link]) for link, length in left.items()}
+    rest = [replace(need, lacking_bytes=need.lacking_bytes - given[need.demand.group]) for need in found]
+    for need, lengths in _shared(spare, [need for need in rest if need.lacking_bytes > 0]):
+        wanted += [_batch(need, length, now_s) for length in lengths]
+    return Plan(wanted, {link: length for link, length in held_back.items() if length})
+
+
+def _worth_a_batch(due: Need, found: Sequence[Need]) -> bool:
+    """Tell whether what is due to a pair is a batch, or all that it lacks."""
+    lacking = next(need.lacking_bytes for need in found if need.demand is due.demand)
+    return due.lacking_bytes >= min(BATCH_KEY_BYTES_MIN, lacking)
+
+
+def _shared(left: dict[LinkId, int], found: Sequence[Need]) -> Iterator[tuple[Need, list[int]]]:
+    """Yield each pair in need with its batches: higher priorities first, alike among equals (max-min).
+
+    What is given is taken off ``left``.
+    """
     waiting = sorted(found, key=lambda need: (-need.demand.priority, need.lacking_bytes))
     for position, need in enumerate(waiting):
         rivals = [other for other in waiting[position:] if other.demand.priority == need.demand.priority]
         share = min(left[link] // sum(other.links.count(link) for other in rivals) for link in need.links)
         lengths = batch_lengths(need, share)
-        for length in lengths:
-            for link in need.links:
-                left[link] -= length + CONTROL_BYTES
-            wanted.append(_batch(need, length, now_s))
-    return wanted
+        for link in need.links:
+            left[link] -= sum(lengths) + CONTROL_BYTES * len(lengths)
+        yield need, lengths
 
 
 def batch_lengths(need: Need, share_bytes: int) -> list[int]:

@@ -15,10 +15,12 @@ from msgspec import Meta
 
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId, SaeId
+from openqci.delivery.admission import too_much_reserved
+from openqci.delivery.agreement import range_bytes
 from openqci.delivery.directory import parse_sae_id
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import Profile
-from openqci.delivery.supply import PairDemand
+from openqci.delivery.supply import BATCH_KEY_BYTES_MIN, PairDemand
 from openqci.services.tls import TlsFiles
 from openqci.services.toml_config import faults_against, read_toml, schema_of
 
@@ -230,7 +232,10 @@ AnySource = Source014Section | Source004Section | SourcePushSection
 
 
 class LinkSection(Section, frozen=True, kw_only=True):
-    """``[[link]]``: one QKD link to a peer. The end that ``leads`` draws key and names it to the other."""
+    """``[[link]]``: one QKD link to a peer. The end that ``leads`` draws key and names it to the other.
+
+    ``rate_bps`` is the secret key rate that the link can be counted on to bring, for both ends together.
+    """
 
     id: Name
     peer: Name
@@ -240,6 +245,7 @@ class LinkSection(Section, frozen=True, kw_only=True):
     etsi004_push: SourcePushSection | None = None
     low_bytes: Positive = 256 * 1024
     high_bytes: Positive = 2 * 1024 * 1024
+    rate_bps: Positive | None = None
 
     @property
     def sources(self) -> dict[str, AnySource]:
@@ -249,13 +255,17 @@ class LinkSection(Section, frozen=True, kw_only=True):
 
 
 class PairSection(Section, frozen=True, kw_only=True):
-    """``[[pair]]``: a stock to keep filled, of a master here and slaves elsewhere, in keys of 256 bits."""
+    """``[[pair]]``: a stock to keep filled, of a master here and slaves elsewhere, in keys of 256 bits.
+
+    ``reserved_bps`` of key are guaranteed to it, before what a link has is shared.
+    """
 
     master: SaeText
     slaves: Annotated[list[SaeText], Meta(min_length=1, max_length=16)]
     low_keys: Positive = 1_000
     high_keys: Positive = 4_000
     ttl_s: Seconds = 86_400.0
+    reserved_bps: Count = 0
 
 
 class BorderSection(Section, frozen=True, kw_only=True):
@@ -439,6 +449,16 @@ class LoadedConfig:
         """Return the links to a peer."""
         return [link for link in self.config.link if link.peer == peer]
 
+    def reserved_bps(self, link: LinkSection) -> float:
+        """Return what pairs reserve of a link, with what their batches spend beside the key."""
+        legs = [
+            pair.reserved_bps
+            for pair in self.config.pair
+            for slave in pair.slaves
+            if (kme := self.kme_of(SaeId(slave))) is not None and self.links_to(kme)[:1] == [link]
+        ]
+        return sum(legs) * range_bytes(BATCH_KEY_BYTES_MIN) / BATCH_KEY_BYTES_MIN
+
     def demand_of(
         self, master: SaeId, slaves: tuple[SaeId, ...], low_keys: int, high_keys: int, ttl_s: float
     ) -> PairDemand | None:
@@ -577,7 +597,30 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
         remotes = [loaded.remote_of(SaeId(slave)) for slave in pair.slaves]
         if len({each.domain if each is not None else "" for each in remotes}) > 1:
             fault(f"pair[{number}].slaves", "are served in several networks; expected one pair for each")
+        homes = [loaded.kme_of(SaeId(slave)) for slave in pair.slaves]
+        if pair.reserved_bps and not all(kme is not None and loaded.links_to(kme) for kme in homes):
+            fault(f"pair[{number}].reserved_bps", "needs a [[link]] to the KME of each slave")
+    for number, link in enumerate(config.link):
+        said = _over_committed(loaded, link)
+        if said is not None:
+            fault(f"link[{number}].rate_bps", said)
     return found
+
+
+def _over_committed(loaded: LoadedConfig, link: LinkSection) -> str | None:
+    """Say by how much pairs and streams reserve more of a link than this end can count on.
+
+    What a link brings is split between its two ends, neither of which knows what the other reserves.
+    """
+    reserved_bps = loaded.reserved_bps(link)
+    if link.rate_bps is None or not reserved_bps:
+        return None
+    streams = loaded.config.listen.etsi004 is not None and loaded.links_to(KmeId(link.peer))[0] == link
+    if streams:
+        reserved_bps += loaded.config.etsi004.reserved_bps_max
+    beside = " with [etsi004] reserved_bps_max" if streams else ""
+    said = too_much_reserved(reserved_bps, link.rate_bps / 2, "this end's half of the link's rate")
+    return f"is over-committed: by [[pair]] reserved_bps{beside} {said}" if said is not None else None
 
 
 def border_faults(loaded: LoadedConfig) -> list[Fault]:

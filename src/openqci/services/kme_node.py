@@ -25,6 +25,7 @@ from openqci.core.errors import KeyUnavailable, OpenQCIError, PeerMisbehaved
 from openqci.core.identifiers import KmeId, LinkId, SaeId
 from openqci.crypto.hybrid import KemPrivateKey
 from openqci.delivery import agreement, end_to_end, etsi004, leases, peers, supply
+from openqci.delivery.admission import GuaranteedShare, ShortSupply, too_much_reserved
 from openqci.delivery.agreement import BatchAgreed, BatchFailed, BatchWanted
 from openqci.delivery.far_ends import FarEnds, FarEvent
 from openqci.delivery.key_ids import BATCH_TAG_BITS
@@ -32,7 +33,7 @@ from openqci.delivery.leases import LeaseEnded
 from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_keys
 from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
 from openqci.delivery.relay_rooms import EpochRooms
-from openqci.delivery.supply import KEY_UNIT_BYTES, PairDemand
+from openqci.delivery.supply import BATCH_KEY_BYTES_MIN, KEY_UNIT_BYTES, PairDemand
 from openqci.keystore import deposits
 from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
 from openqci.keystore.ports import KmeView
@@ -165,6 +166,7 @@ class KmeNode:
             for peer, endpoint in endpoints.items()
         }
         self.demands = Demands(loaded)
+        self._short: dict[str, ShortSupply] = {}
         self._look = asyncio.Event()
 
     async def run(self) -> None:
@@ -409,18 +411,21 @@ class KmeNode:
         epochs = self.epochs()
         now_s = time.time()
 
-        def planned(view: KmeView) -> list[BatchWanted]:
+        def planned(view: KmeView) -> supply.Plan:
             return supply.plan(view, supply.needs(view, demands, epochs), now_s)
 
-        for wanted in await self.read(planned):
+        plan = await self.read(planned)
+        for wanted in plan.wanted:
             try:
                 await self.offer(wanted)
             except KeyUnavailable:
                 continue  # a gap in the stream: what is behind it comes at the next look
-        await self._feed_streams(epochs)
-        await self.far.look(time.monotonic())
+            self.demands.got(wanted, time.monotonic())
+        await self._feed_streams(epochs, plan.held_back)
+        held_back = {link.rpartition(".")[0]: length for link, length in plan.held_back.items()}
+        await self.far.look(time.monotonic(), held_back)
 
-    async def _feed_streams(self, epochs: dict[KmeId, str]) -> None:
+    async def _feed_streams(self, epochs: dict[KmeId, str], held_back: Mapping[LinkId, int]) -> None:
         """Give the streams of ETSI GS QKD 004 that this node feeds what they lack."""
         for stream in await self.read(etsi004.hungry):
             peer = KmeId(stream.peer_kme)
@@ -428,7 +433,14 @@ class KmeNode:
             if peer not in epochs or not links:
                 continue
             link, tag = peers.link_in_epoch(links[0].id, epochs[peer]), secrets.randbits(BATCH_TAG_BITS)
-            feed = partial(etsi004.feed, ksid=stream.ksid, link=link, batch_tag=tag, now_s=time.time())
+            feed = partial(
+                etsi004.feed,
+                ksid=stream.ksid,
+                link=link,
+                batch_tag=tag,
+                now_s=time.time(),
+                held_back_bytes=held_back.get(link, 0),
+            )
             try:
                 if await self.read(feed) is not None:
                     self._lines[peer].wake()
@@ -455,6 +467,7 @@ class KmeNode:
             last_wall_s, last_monotonic_s = wall_s, monotonic_s
             try:
                 await self._look_at_stocks()
+                await self._look_at_reservations(monotonic_s)
                 for ended in await self.read(partial(leases.sweep, now_s=wall_s)):
                     self.lease_expired(ended)
                 for batch, left in await self.read(partial(_swept, now_s=wall_s)):
@@ -472,6 +485,24 @@ class KmeNode:
             reason = f"{pair['stock_bytes'] // 32} keys of 256 bits left" if dry else None
             self.trouble("stock", name, reason)
 
+    async def _look_at_reservations(self, now_s: float) -> None:
+        """Raise an alarm for each link of which more is reserved than it brings while it is short."""
+        epochs = self.epochs()
+        for link in self._loaded.config.link:
+            reserved_bps = self._loaded.reserved_bps(link)
+            epoch = epochs.get(KmeId(link.peer))
+            if not reserved_bps or epoch is None:
+                continue
+            own = partial(_own_supply, link=peers.link_in_epoch(link.id, epoch), peer=KmeId(link.peer))
+            stock_bytes, ever_bytes, streams_bps = await self.read(own)
+            supplied = self._short.setdefault(link.id, ShortSupply())
+            supplied.note(ever_bytes, 2 * stock_bytes < link.low_bytes, now_s)
+            brings_bps, reason = supplied.bps(), None
+            if brings_bps is not None:
+                what = "what this link brings to this end while it is short"
+                reason = too_much_reserved(reserved_bps + streams_bps, brings_bps, what)
+            self.trouble("over-committed", link.id, reason)
+
 
 class Demands:
     """Which pairs have demand: those of the configuration, and those that somebody has asked for lately."""
@@ -482,6 +513,7 @@ class Demands:
         self._pairs: dict[tuple[SaeId, ...], PairDemand] = {}
         self._waiting: dict[tuple[SaeId, ...], int] = {}
         self._fixed: set[tuple[SaeId, ...]] = set()
+        self._guaranteed: dict[tuple[SaeId, ...], GuaranteedShare] = {}
         for pair in loaded.config.pair:
             slaves = tuple(map(SaeId, pair.slaves))
             demand = loaded.demand_of(SaeId(pair.master), slaves, pair.low_keys, pair.high_keys, pair.ttl_s)
@@ -489,6 +521,8 @@ class Demands:
                 key = SaeId(pair.master), *slaves
                 self._pairs[key] = demand
                 self._fixed.add(key)
+                if pair.reserved_bps:
+                    self._guaranteed[key] = GuaranteedShare(pair.reserved_bps, BATCH_KEY_BYTES_MIN)
 
     def wait(
         self, master: SaeId, slaves: Sequence[SaeId], wanted_bytes: int, key_bytes: int, now_s: float
@@ -523,11 +557,19 @@ class Demands:
         for key in [key for key in self._pairs if key not in self._fixed]:
             if now_s - self._asked_s.get(key, now_s) > forget_s:
                 del self._pairs[key]
+        for key, share in self._guaranteed.items():
+            self._pairs[key] = replace(self._pairs[key], due_bytes=share.due_bytes(now_s))
         waiting, self._waiting = self._waiting, {}
         return [
             replace(pair, waiting_bytes=waiting.get(key, 0)) if key in waiting else pair
             for key, pair in self._pairs.items()
         ]
+
+    def got(self, wanted: BatchWanted, now_s: float) -> None:
+        """Note that a batch for a pair is on its way."""
+        share = self._guaranteed.get((wanted.master_sae, *(slave for slave, _, _ in wanted.legs)))
+        if share is not None:
+            share.got(wanted.key_bytes, now_s)
 
 
 def _deposited(
@@ -554,6 +596,12 @@ def _link_state(view: KmeView, link: LinkId, peer: KmeId) -> tuple[bool, int, in
         deposits.link_stock_bytes(view, link, view.kme),
         deposits.link_stock_bytes(view, link, peer),
     )
+
+
+def _own_supply(view: KmeView, link: LinkId, peer: KmeId) -> tuple[int, int, int]:
+    """Return what this end may begin to spend of a link, what it ever could, and what its streams reserve."""
+    stream = deposits.link_key_stream(link, view.kme)
+    return view.stock_bytes(stream), deposits.stream_end(view, stream), etsi004.reserved_bps(view, peer)
 
 
 def _swept(view: KmeView, now_s: float) -> list[tuple[KeyBatch, int]]:

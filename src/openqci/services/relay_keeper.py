@@ -121,8 +121,11 @@ class RelayKeeper:
             demand for demand in found if demand is not None and demand.target not in self._links.values()
         ]
 
-    async def look(self, now_s: float) -> None:
-        """Give up what waits in vain, and begin what the pairs lack."""
+    async def look(self, now_s: float, held_back: Mapping[str, int]) -> None:
+        """Give up what waits in vain, and begin what the pairs lack.
+
+        So many bytes of each link's key as are ``held_back`` are for others.
+        """
         waiting, self._waiting = self._waiting, {}
         demands = with_waiting(self.demands(now_s), waiting)
         if self.routes is None:
@@ -130,6 +133,7 @@ class RelayKeeper:
         if await self._run(self._give_up_in_vain):
             self._carry()
         stocks, links = await self._run(partial(_looked, links=self._links, demands=demands))
+        links = {link: max(0, stock - held_back.get(link, 0)) for link, stock in links.items()}
         begun = 0
         for demand, stock in zip(demands, stocks, strict=True):
             if begun >= RELAYS_PER_LOOK_MAX:

@@ -43,6 +43,7 @@ SEVERITY = {
     "border forged": "critical",
     "source": "major",
     "stock": "major",
+    "over-committed": "major",
     "certificate ends": "minor",
     "key renewal": "major",
     "clock": "minor",
