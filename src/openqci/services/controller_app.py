@@ -35,7 +35,7 @@ from openqci.services.https import HttpsListener
 from openqci.services.kme_config import Address, PathText, Section, TlsSection, Url, host_and_port
 from openqci.services.orchestrator_line import OrchestratorLine
 from openqci.services.pki import kme_identity
-from openqci.services.roles import MAY_LOOK, Holder, Role, holder_of
+from openqci.services.roles import MAY_LOOK, Holder, Role, allowed
 from openqci.services.tls import TlsFiles
 from openqci.services.toml_config import faults_against, read_toml, schema_of
 
@@ -345,11 +345,7 @@ class ControllerApp:
         return link
 
     def _holder(self, request: Request, roles: frozenset[Role]) -> Holder:
-        holder = holder_of(request.state.certificate) if request.state.certificate else None
-        if holder is None or holder.role not in roles:
-            wanted = " or ".join(sorted(role.value for role in roles))
-            raise RequestRefused(401, f"this needs a certificate with the role {wanted}")
-        return holder
+        return allowed(request.state.certificate, roles)
 
     def _last_signed(self, laid_down: DomainConfiguration) -> bytes:
         """Return what was signed last, by whatever key; ConfigurationError if it is of another domain."""

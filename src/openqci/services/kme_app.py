@@ -160,7 +160,7 @@ class KmeApp:
             files.authority,
             host=host,
             contexts=lambda _: files.server_context(),
-            identity=partial(peer_identity, rule=config.etsi014.sae_id_from),
+            identity=partial(peer_identity, rule=config.etsi014.sae_id_from, others=self._mapped_roles()),
         )
         peer_host, peer_port = host_and_port(config.listen.peer)
         self.peer_listener = HttpsListener(
@@ -255,7 +255,7 @@ class KmeApp:
         application, listeners = skip_application(service), []
         if config.listen.skip is not None:
             address = host_and_port(config.listen.skip)
-            identity = partial(peer_identity, rule=config.etsi014.sae_id_from)
+            identity = partial(peer_identity, rule=config.etsi014.sae_id_from, others=self._mapped_roles())
             context = self._files.server_context()
             listeners.append(HttpsListener(application, *address, context, identity=identity))
         if config.listen.skip_psk is not None:
@@ -290,7 +290,7 @@ class KmeApp:
                 service,
                 *host_and_port(config.listen.etsi004),
                 self._files.server_context(),
-                identity=partial(peer_identity, rule=config.etsi014.sae_id_from),
+                identity=partial(peer_identity, rule=config.etsi014.sae_id_from, others=self._mapped_roles()),
                 accepts=lambda peer: pinned.get(peer.sae_id, "") in (None, peer.certificate_sha256),
             )
         ]

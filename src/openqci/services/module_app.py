@@ -15,7 +15,7 @@ from starlette.routing import Route
 from openqci.core.errors import PeerMisbehaved, RequestRefused
 from openqci.delivery.etsi004_model import Status
 from openqci.delivery.etsi014_model import error_body
-from openqci.services.roles import Role, holder_of
+from openqci.services.roles import Role, allowed
 from openqci.services.source_push import PushedKey, SourcePush
 
 PUSH_PATH = "/api/v1/qkd/etsi004/key-material"
@@ -54,10 +54,12 @@ def _source(
     request: Request, by_module: Mapping[str, SourcePush], mapped: Mapping[str, tuple[Role, str]]
 ) -> SourcePush:
     """Return the source whose module calls; 401 for everybody else."""
-    certificate = request.state.certificate
-    holder = holder_of(certificate, dict(mapped)) if certificate else None
-    if holder is None or holder.role is not Role.QKD_MODULE or holder.name not in by_module:
-        raise RequestRefused(401, "this needs the certificate of a QKD module of this node")
+    holder = allowed(request.state.certificate, frozenset({Role.QKD_MODULE}), dict(mapped))
+    if holder.name not in by_module:
+        raise RequestRefused(
+            401,
+            f"no [link.etsi004_push] of this node has the module {holder.name}, whose certificate this is",
+        )
     return by_module[holder.name]
 
 

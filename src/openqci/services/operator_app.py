@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from openqci.core.errors import RequestRefused
 from openqci.delivery.etsi014_model import error_body
-from openqci.services.roles import MAY_DESTROY, MAY_LOOK, Holder, Role, holder_of
+from openqci.services.roles import MAY_DESTROY, MAY_LOOK, Holder, Role, allowed
 
 ZEROISE_WORD = "zeroise"
 ACCOUNT_LINES_MAX = 10_000
@@ -96,12 +96,7 @@ def operator_application(
         return _json(await account(int(after), ACCOUNT_LINES_MAX))
 
     def _allowed(request: Request, roles: frozenset[Role]) -> Holder:
-        certificate = request.state.certificate
-        holder = holder_of(certificate, dict(mapped)) if certificate else None
-        if holder is None or holder.role not in roles:
-            wanted = " or ".join(sorted(role.value for role in roles))
-            raise RequestRefused(401, f"this needs a certificate with the role {wanted}")
-        return holder
+        return allowed(request.state.certificate, roles, dict(mapped))
 
     async def gone(_: Request, error: Exception) -> Response:
         return Response(status_code=400)  # there is nobody who would read it

@@ -14,6 +14,8 @@ from openqci.delivery.etsi014_model import error_body
 from openqci.services.peer_line import HELLO_PATH, MEDIA_TYPE, TURN_BYTES_MAX, TURN_PATH, PeerDesk
 from openqci.services.pki import kme_identity
 
+NAMES_TOLD_MAX = 4
+
 
 def peer_application(desk: PeerDesk, peers: frozenset[KmeId]) -> Starlette:
     """Return the application that answers the peers of a node."""
@@ -37,9 +39,15 @@ def peer_application(desk: PeerDesk, peers: frozenset[KmeId]) -> Starlette:
 
 def _peer(request: Request, peers: frozenset[KmeId]) -> KmeId:
     certificate = request.state.certificate
-    named = (kme_identity(certificate) if certificate else frozenset()) & peers
+    says = kme_identity(certificate) if certificate else frozenset()
+    named = says & peers
     if len(named) != 1:
-        raise RequestRefused(401, "the caller's certificate names no peer KME of this node")
+        names = f"it names {', '.join(sorted(says)[:NAMES_TOLD_MAX])}" if says else "it names no KME at all"
+        raise RequestRefused(
+            401,
+            f"the caller's certificate names no peer KME of this node ([[peer]] kme_id): {names}; expected "
+            "the URI urn:openqci:kme:ID, or the ID as a DNS name or common name",
+        )
     (peer,) = named
     return peer
 

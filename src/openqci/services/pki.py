@@ -11,7 +11,7 @@ passes as the other. Read next: :mod:`openqci.services.kme_server`, which asks f
 import ipaddress
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -248,19 +248,28 @@ def fingerprint(certificate: x509.Certificate) -> str:
 IdentityRule = Literal["uri", "dns", "cn"]
 
 
-def peer_identity(certificate_der: bytes, rule: IdentityRule = "uri") -> PeerIdentity | None:
+def peer_identity(
+    certificate_der: bytes, rule: IdentityRule = "uri", others: Collection[str] = ()
+) -> PeerIdentity | None:
     """Return who a verified client certificate names, by the rule of this deployment.
 
     ``uri``: the URI of an SAE, else the common name. ``dns``: the one DNS name, which no URI and no common
     name may contradict. ``cn``: the common name, which no URI may contradict. None if it names nobody, if two
-    names disagree, or if the name is no SAE ID.
+    names disagree, if the name is no SAE ID, or if the certificate has another role: by a URI of its own, or
+    because its SHA-256 is among ``others``. An operator whose name is that of an application is not that one.
     """
-    return _identity(x509.load_der_x509_certificate(certificate_der), rule)
+    identity = _identity(x509.load_der_x509_certificate(certificate_der), rule)
+    return identity if identity is None or identity.certificate_sha256 not in others else None
 
 
 def kme_identity(certificate_der: bytes) -> frozenset[KmeId]:
-    """Return the KMEs that a verified certificate names: by its URI, else by DNS names and common name."""
+    """Return the KMEs that a verified certificate names: by its URI, else by DNS names and common name.
+
+    None, if it has another role by a URI.
+    """
     certificate = x509.load_der_x509_certificate(certificate_der)
+    if _has_other_role(certificate, KME_URN):
+        return frozenset()
     uris = _uris(certificate, KME_URN)
     if uris:
         return frozenset(map(KmeId, uris))
@@ -274,8 +283,8 @@ def identity_in(file: Path) -> PeerIdentity | None:
 
 
 def _identity(certificate: x509.Certificate, rule: IdentityRule = "uri") -> PeerIdentity | None:
-    if _uris(certificate, KME_URN):
-        return None  # a KME is no application, whatever else its certificate says
+    if _has_other_role(certificate, SAE_URN):
+        return None  # a KME, or an operator, is no application, whatever else its certificate says
     uris = set(_sae_uris(certificate))
     common = {str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
     names = {
@@ -408,6 +417,11 @@ def _uris(certificate: x509.Certificate, prefix: str) -> list[str]:
     names = _alternative_names(certificate)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names is not None else []
     return [unquote(uri.removeprefix(prefix)) for uri in uris if uri.startswith(prefix)]
+
+
+def _has_other_role(certificate: x509.Certificate, own: str) -> bool:
+    """Tell whether a certificate names a role by a URI of ours that does not begin with ``own``."""
+    return any(not (URN_PREFIX + rest).startswith(own) for rest in _uris(certificate, URN_PREFIX))
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:

@@ -13,6 +13,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from openqci.core.errors import RequestRefused
+
 URN_PREFIX = "urn:openqci:"
 
 
@@ -62,6 +64,21 @@ def holder_of(certificate_der: bytes, mapped: dict[str, tuple[Role, str]] | None
         return None
     ((role, name),) = named
     return Holder(role, name, fingerprint)
+
+
+def allowed(
+    certificate_der: bytes | None, roles: frozenset[Role], mapped: dict[str, tuple[Role, str]] | None = None
+) -> Holder:
+    """Return who calls, if that one has one of the roles; else RequestRefused, which says what it has."""
+    holder = holder_of(certificate_der, mapped) if certificate_der else None
+    if holder is not None and holder.role in roles:
+        return holder
+    wanted = " or ".join(sorted(role.value for role in roles))
+    has = f"is of {holder.role.value} {holder.name}" if holder is not None else NAMES_NOBODY
+    raise RequestRefused(401, f"this needs a certificate with the role {wanted}; that of the caller {has}")
+
+
+NAMES_NOBODY = "names nobody: expected one URI urn:openqci:ROLE:NAME among its alternative names"
 
 
 def parse_role_uri(uri: str) -> tuple[Role, str] | None:
