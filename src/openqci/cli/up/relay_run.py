@@ -177,6 +177,8 @@ def confirm(transaction: StoreTransaction, journey: Journey) -> Journey:
     outcome = share_confirmed(view, relay.relay_id, word)
     if isinstance(outcome, BatchReady):
         keep_account(view, outcome.order, journey.spends)
+    elif outcome is not None and outcome.forged:
+        log.error("batch %010x: %s; a node of its way has altered it", journey.batch_tag, outcome.reason)
     return replace(journey, words=(), outcome=outcome)
 
 
