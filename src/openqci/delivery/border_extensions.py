@@ -153,6 +153,9 @@ def provenance_of(document: KeyDocument | None, domain: str, made_at_s: float) -
         form=FORM,
         simulated=any(each.simulated for each in segments),
         made_at_s=document.created_s if document is not None else made_at_s,
+        # Of a network that says nothing, nothing better can be said.
+        computational=not segments or any(each.computational for each in segments),
+        domains=networks,
     )
 
 

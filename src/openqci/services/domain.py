@@ -124,4 +124,5 @@ def describe(document: DomainConfiguration | None) -> dict[str, object] | None:
         "nodes": len(document.nodes),
         "links": len(document.links),
         "pairs": len(document.pairs),
+        "reaches": [reach.domain for reach in document.reaches],
     }
