@@ -26,7 +26,10 @@ from openqci.crypto.one_time import Buffer, one_time_mac
 
 MANIPULATION_KEY_BYTES = 48
 BLOCK_BYTES = 16
-REDUCTION = (1 << 128) | (1 << 7) | (1 << 2) | (1 << 1) | 1
+FIELD_BITS = 128
+MASK = (1 << FIELD_BITS) - 1
+SPREAD_MASK = int.from_bytes(b"\x01" * FIELD_BITS, "big")
+LOWEST_BITS = bytes(b"01"[each & 1] for each in range(256))
 
 
 def manipulation_tag(key: Buffer, *message: Buffer) -> bytes:
@@ -50,12 +53,20 @@ def detection_code(r: int, u: int, x: int, times: Callable[[int, int], int]) -> 
 def product(a: int, b: int) -> int:
     """Return the product of two elements of GF(2^128), in steps that do not depend on them.
 
+    Bits set 8 apart do not carry into each other: 128 of them add up to less than 2^8. So one long product of
+    integers holds all sums of the carry-less one, and their lowest bits are its bits.
+
     >>> product(1 << 127, 2) == (1 << 7) | (1 << 2) | (1 << 1) | 1
     True
     """
-    total = 0
-    for bit in range(127, -1, -1):
-        total <<= 1
-        total ^= (total >> 128) * REDUCTION
-        total ^= (b >> bit & 1) * a
+    sums = (spread(a) * spread(b)).to_bytes(2 * FIELD_BITS, "big")
+    total = int(sums.translate(LOWEST_BITS), 2)
+    for _ in range(2):
+        high = total >> FIELD_BITS
+        total = (total & MASK) ^ high ^ high << 1 ^ high << 2 ^ high << 7
     return total
+
+
+def spread(element: int) -> int:
+    """Return the bits of an element, 8 apart."""
+    return int.from_bytes(f"{element:0128b}".encode(), "big") & SPREAD_MASK
