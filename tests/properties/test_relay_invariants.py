@@ -4,6 +4,7 @@ The oracle reads the wire and the truth of what was distilled; it does not ask t
 byte of link key that a frame has used, as pad, key or MAC key, and finds none that was used twice.
 """
 
+import contextlib
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,19 +18,16 @@ from openqci.core.errors import KeyUnavailable, PeerMisbehaved
 from openqci.core.identifiers import StreamId, link_stream
 from openqci.keystore.ports import KmeView
 from openqci.relay import (
-    ArrivedKey,
     RelayArrival,
     RelayOrder,
-    RelayOrigin,
     RelayRefused,
-    arrived_key,
     forward,
     hop_bytes,
     next_site,
     terminate,
 )
 from openqci.relay.messages import decode_frame
-from tests.relay.make import Crash, Net, order, revealed
+from tests.relay.make import Crash, Net, Origin, order, revealed
 
 LINKS = {f"{a}--{b}": (a, b) for a, b in ("ab", "bc", "cd", "de", "ae", "bd")}
 """A ring of five nodes with a chord."""
@@ -68,11 +66,11 @@ class Relays(RuleBasedStateMachine):
         self.net = Net(dict(LINKS))
         self.net.fill(400)
         self.number = 0
-        self.origins: dict[str, RelayOrigin] = {}
+        self.origins: dict[str, Origin] = {}
         self.orders: dict[str, RelayOrder] = {}
         self.under_way: list[bytes] = []
         self.seen: list[bytes] = []
-        self.confirmations: list[tuple[str, bytes]] = []
+        self.confirmations: list[str] = []
         self.arrived: dict[str, bytes] = {}
         self.available: dict[str, bytes] = {}
         self.dead: set[str] = set()
@@ -82,7 +80,7 @@ class Relays(RuleBasedStateMachine):
     def begin(self, way: tuple[tuple[str, ...], tuple[str, ...]], key_bytes: int) -> None:
         self.number += 1
         relay = order(*way, number=self.number, key_bytes=key_bytes)
-        origin = RelayOrigin(relay)
+        origin = Origin(relay)
         try:
             frame = self.net.begin(origin)
         except KeyUnavailable:
@@ -103,11 +101,9 @@ class Relays(RuleBasedStateMachine):
     @rule(way=st.sampled_from(ROUTES))
     def begin_and_crash(self, way: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
         self.number += 1
-        origin = RelayOrigin(order(*way, number=self.number))
-        try:
+        origin = Origin(order(*way, number=self.number))
+        with contextlib.suppress(Crash, KeyUnavailable):
             self.net.at(way[0][0], origin.begin, crash=True)
-        except (Crash, KeyUnavailable):
-            origin.abort()
 
     @rule(link=st.sampled_from(sorted(LINKS)), end=st.integers(0, 1), length=st.integers(1, 300))
     def distil(self, link: str, end: int, length: int) -> None:
@@ -153,30 +149,15 @@ class Relays(RuleBasedStateMachine):
     @precondition(lambda self: self.confirmations)
     @rule(choice=st.integers(0, 99), lost=st.sampled_from([False, False, True]))
     def confirm(self, choice: int, lost: bool) -> None:
-        relay_id, message = self.confirmations.pop(choice % len(self.confirmations))
+        """The origin hears that its payload has arrived, or never does."""
+        relay_id = self.confirmations.pop(choice % len(self.confirmations))
         origin = self.origins.pop(relay_id, None)
         if origin is None:
             return
         if lost:
-            origin.abort()
             self.dead.add(relay_id)
-            return
-        key, _ = origin.confirm(message)
-        self.available[relay_id] = revealed(key.key)
-
-    @precondition(lambda self: self.confirmations)
-    @rule(choice=st.integers(0, 99), flip=st.integers(1, 255))
-    def forge_confirmation(self, choice: int, flip: int) -> None:
-        relay_id, message = self.confirmations[choice % len(self.confirmations)]
-        origin = self.origins.pop(relay_id, None)
-        if origin is None:
-            return
-        try:
-            origin.confirm(message[:-1] + bytes([message[-1] ^ flip]))
-        except PeerMisbehaved:
-            self.dead.add(relay_id)
-            return
-        raise AssertionError("a forged confirmation made a key available")
+        else:
+            self.available[relay_id] = revealed(origin.payload)
 
     @rule()
     def restart(self) -> None:
@@ -213,7 +194,7 @@ class Relays(RuleBasedStateMachine):
         except KeyUnavailable:
             return
         if isinstance(answer, RelayArrival):
-            self._arrived(arrived_key(answer))
+            self._arrived(answer)
         elif isinstance(answer, bytes):
             self._sent(answer)
         else:
@@ -242,7 +223,7 @@ class Relays(RuleBasedStateMachine):
         self.under_way.append(wire)
         self.seen.append(wire)
 
-    def _arrived(self, arrival: ArrivedKey) -> None:
+    def _arrived(self, arrival: RelayArrival) -> None:
         relay_id = arrival.order.relay_id
         assert relay_id not in self.arrived, "one relay arrived twice"
         hops = [arrival.order.hop(index) for index in range(len(arrival.order.links))]
@@ -252,12 +233,12 @@ class Relays(RuleBasedStateMachine):
             held = self.net.at(receiver, partial(ranges, stream=stream))
             assert used and not any(used & set(range(start, start + length)) for start, length in held)
         assert arrival.order == self.orders[relay_id]
-        key = revealed(arrival.key.key)
+        key = revealed(arrival.payload)
         first = link_stream(*arrival.order.hop(0)[:2])
         offset = min(place for place, user in self.used[first].items() if user == relay_id)
         assert key == bytes(self.net.truth[first][offset : offset + len(key)])
         self.arrived[relay_id] = key
-        self.confirmations.append((relay_id, arrival.confirmation))
+        self.confirmations.append(relay_id)
 
 
 TestRelayInvariants = Relays.TestCase

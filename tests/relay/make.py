@@ -9,19 +9,17 @@ from typing import TypeVar
 
 from openqci.core.identifiers import LinkId, SiteId, StreamId, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
-from openqci.core.provenance import Provenance
 from openqci.keystore.memory import MemoryKeyStore, MemoryTransaction
 from openqci.keystore.ports import KmeView
 from openqci.relay import (
-    ArrivedKey,
     RelayArrival,
     RelayOrder,
-    RelayOrigin,
     RelayRefused,
-    arrived_key,
+    begin,
     forward,
     terminate,
 )
+from openqci.relay.messages import decode_frame
 
 KEY_BYTES = 64
 Result = TypeVar("Result")
@@ -29,20 +27,6 @@ Result = TypeVar("Result")
 
 class Crash(Exception):
     """A node dies before its transaction is durable."""
-
-
-def provenance(route: Sequence[str], links: Sequence[str]) -> Provenance:
-    return Provenance(
-        route=tuple(route),
-        links=tuple(links),
-        hops=len(links),
-        protocols=("decoy-state BB84",),
-        proofs=("lim-2014",),
-        epsilon=1e-9 * len(links),
-        form="hop-by-hop one-time pad",
-        simulated=True,
-        made_at_s=1.0,
-    )
 
 
 def order(
@@ -56,16 +40,25 @@ def order(
 ) -> RelayOrder:
     return RelayOrder(
         relay_id=f"{number:032x}",
-        batch_tag=number,
-        master_sae="sae-master",
-        slave_sae="sae-slave",
         route=tuple(route),
         links=tuple(links),
         key_bytes=key_bytes,
-        provenance=provenance(route, links),
         purpose=purpose,
         carried=carried,
     )
+
+
+class Origin:
+    """The origin of one relay: where it took its payload, and the payload as it holds it."""
+
+    def __init__(self, relay: RelayOrder) -> None:
+        self.order, self.offset_bytes = relay, -1
+        self.payload = SecretBytes(b"")
+
+    def begin(self, view: KmeView) -> bytes:
+        wire, self.payload = begin(view, self.order)
+        self.offset_bytes = decode_frame(wire).offset_bytes
+        return wire
 
 
 @dataclass
@@ -101,7 +94,7 @@ class Net:
 
         return self.store.submit(work).result()
 
-    def begin(self, origin: RelayOrigin) -> bytes:
+    def begin(self, origin: Origin) -> bytes:
         return self.at(origin.order.route[0], origin.begin)
 
     def forward(self, site: str, frame: bytes) -> bytes | RelayRefused:
@@ -110,15 +103,15 @@ class Net:
     def terminate(self, site: str, frame: bytes) -> RelayArrival | RelayRefused:
         return self.at(site, partial(terminate, data=frame))
 
-    def arrive(self, site: str, frame: bytes) -> ArrivedKey:
-        """Take a frame off at its destination, where it is the last of a sound relay; open its payload."""
+    def arrive(self, site: str, frame: bytes) -> RelayArrival:
+        """Take a frame off at its destination, where it is the last of a sound relay."""
         answer = self.terminate(site, frame)
         assert isinstance(answer, RelayArrival), answer
-        return arrived_key(answer)
+        return answer
 
-    def run(self, relay: RelayOrder) -> tuple[RelayOrigin, list[bytes], ArrivedKey]:
+    def run(self, relay: RelayOrder) -> tuple[Origin, list[bytes], RelayArrival]:
         """Carry a relay to its destination; return the origin, all frames and the arrival."""
-        origin = RelayOrigin(relay)
+        origin = Origin(relay)
         frames = [self.begin(origin)]
         for site in relay.route[1:-1]:
             answer = self.forward(site, frames[-1])

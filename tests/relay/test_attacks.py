@@ -14,7 +14,6 @@ from openqci.keystore.ports import KmeView
 from openqci.relay import (
     RelayArrival,
     RelayFrame,
-    RelayOrigin,
     RelayRefused,
     forward,
     hop_bytes,
@@ -22,7 +21,7 @@ from openqci.relay import (
     terminate,
 )
 from openqci.relay.messages import FRAME_BYTES_MAX, STREAM_BYTES_MAX, decode_frame
-from tests.relay.make import KEY_BYTES, Crash, Net, chain, order, revealed
+from tests.relay.make import KEY_BYTES, Crash, Net, Origin, chain, order, revealed
 
 SPENT = hop_bytes(KEY_BYTES)
 
@@ -72,7 +71,7 @@ def test_a_frame_changed_in_any_byte_yields_no_key(hop: int) -> None:
     store = EndlessStock()
     net, sites, links = chain(3, stock_bytes=SPENT, store=store)
     relay = order(sites, links)
-    wire = net.begin(RelayOrigin(relay))
+    wire = net.begin(Origin(relay))
     for site in sites[1 : hop + 1]:
         answer = net.forward(site, wire)
         assert isinstance(answer, bytes)
@@ -90,7 +89,7 @@ def test_a_frame_changed_in_any_byte_yields_no_key(hop: int) -> None:
 
 def test_a_frame_with_bytes_added_or_cut_off_is_no_frame() -> None:
     net, sites, links = chain(2)
-    wire = net.begin(RelayOrigin(order(sites, links)))
+    wire = net.begin(Origin(order(sites, links)))
     before = net.stocks()
     for changed in (wire + b"\x00", wire[:-1], b"", b"\xc1", wire[1:], bytes(FRAME_BYTES_MAX + 1)):
         assert outcome(net, sites[1], changed) == "rejected"
@@ -100,8 +99,8 @@ def test_a_frame_with_bytes_added_or_cut_off_is_no_frame() -> None:
 
 def test_a_frame_that_is_nested_too_deep_or_no_text_is_no_frame() -> None:
     net, sites, links = chain(2)
-    frame = msgspec.to_builtins(decode_frame(net.begin(RelayOrigin(order(sites, links)))))
-    frame["order"]["provenance"]["more"] = 0
+    frame = msgspec.to_builtins(decode_frame(net.begin(Origin(order(sites, links)))))
+    frame["order"]["more"] = 0
     wire = msgspec.msgpack.encode(frame)
     place = wire.index(b"more") + 4
     for inside in (b"\x91" * 100_000 + b"\x00", b"\xa1\xff"):
@@ -110,7 +109,7 @@ def test_a_frame_that_is_nested_too_deep_or_no_text_is_no_frame() -> None:
 
 def test_a_frame_in_another_encoding_of_the_same_meaning_is_no_frame() -> None:
     net, sites, links = chain(2)
-    frame = decode_frame(net.begin(RelayOrigin(order(sites, links))))
+    frame = decode_frame(net.begin(Origin(order(sites, links))))
     fields = {name: getattr(frame, name) for name in reversed(frame.__struct_fields__)}
     for other in (msgspec.msgpack.encode(fields), msgspec.msgpack.encode(fields | {"more": 1})):
         with pytest.raises(PeerMisbehaved, match="canonical"):
@@ -119,7 +118,7 @@ def test_a_frame_in_another_encoding_of_the_same_meaning_is_no_frame() -> None:
 
 def test_a_refusal_destroys_the_range_for_good_and_says_which() -> None:
     net, sites, links = chain(2)
-    wire = net.begin(RelayOrigin(order(sites, links)))
+    wire = net.begin(Origin(order(sites, links)))
     frame = decode_frame(wire)
     refusal = net.forward(sites[1], encode(frame, tag=bytes(16)))
     assert isinstance(refusal, RelayRefused) and refusal.forged
@@ -135,7 +134,7 @@ def test_a_forged_frame_cannot_spend_key_that_the_relay_does_not_name() -> None:
     """What a forger can reach at a node is what the named sender could have begun to spend."""
     net, sites, links = chain(2)
     before = net.stocks()
-    frame = decode_frame(net.begin(RelayOrigin(order(sites, links))))
+    frame = decode_frame(net.begin(Origin(order(sites, links))))
     refusal = net.forward(sites[1], encode(frame, offset_bytes=1000))
     assert isinstance(refusal, RelayRefused)
     changed = {place for place, stock in net.stocks().items() if stock != before[place]}
@@ -145,14 +144,14 @@ def test_a_forged_frame_cannot_spend_key_that_the_relay_does_not_name() -> None:
 @pytest.mark.parametrize("offset", [-1, STREAM_BYTES_MAX - SPENT + 1, STREAM_BYTES_MAX, (1 << 64) - 1])
 def test_an_offset_that_no_stream_has(offset: int) -> None:
     net, sites, links = chain(2)
-    frame = decode_frame(net.begin(RelayOrigin(order(sites, links))))
+    frame = decode_frame(net.begin(Origin(order(sites, links))))
     with pytest.raises(PeerMisbehaved):
         net.forward(sites[1], encode(frame, offset_bytes=offset))
 
 
 def test_an_offset_beyond_the_end_finds_nothing() -> None:
     net, sites, links = chain(2)
-    frame = decode_frame(net.begin(RelayOrigin(order(sites, links))))
+    frame = decode_frame(net.begin(Origin(order(sites, links))))
     for offset in (2048 - SPENT + 1, 2048, STREAM_BYTES_MAX - SPENT):
         with pytest.raises(KeyUnavailable):
             net.forward(sites[1], encode(frame, offset_bytes=offset))
@@ -170,8 +169,8 @@ def test_a_replayed_frame_finds_nothing() -> None:
 
 def test_frames_swapped_between_two_relays_are_refused() -> None:
     net, sites, links = chain(2)
-    one = decode_frame(net.begin(RelayOrigin(order(sites, links, number=1))))
-    two = decode_frame(net.begin(RelayOrigin(order(sites, links, number=2))))
+    one = decode_frame(net.begin(Origin(order(sites, links, number=1))))
+    two = decode_frame(net.begin(Origin(order(sites, links, number=2))))
     assert outcome(net, sites[1], encode(one, order=two.order)) == "refused"
     assert outcome(net, sites[1], encode(two, order=one.order)) == "refused"
 
@@ -180,7 +179,7 @@ def test_ciphertexts_swapped_between_two_relays_are_refused() -> None:
     net, sites, links = chain(3)
     sent = []
     for number in (1, 2):
-        answer = net.forward(sites[1], net.begin(RelayOrigin(order(sites, links, number=number))))
+        answer = net.forward(sites[1], net.begin(Origin(order(sites, links, number=number))))
         assert isinstance(answer, bytes)
         sent.append(decode_frame(answer))
     one, two = sent
@@ -191,7 +190,7 @@ def test_ciphertexts_swapped_between_two_relays_are_refused() -> None:
 def test_a_reflected_frame_is_refused() -> None:
     """The neighbour sends a node's own frame back, as it came or turned round, also over its own stream."""
     net, (a, b), (link,) = chain(1)
-    wire = net.begin(RelayOrigin(order((a, b), (link,))))
+    wire = net.begin(Origin(order((a, b), (link,))))
     frame = decode_frame(wire)
     assert outcome(net, a, wire) == "rejected"
     assert outcome(net, a, encode(frame, offset_bytes=SPENT)) == "rejected", (
@@ -206,18 +205,18 @@ def test_a_reflected_frame_is_refused() -> None:
 
 def test_a_node_acts_only_as_the_node_that_is_named() -> None:
     net, sites, links = chain(3)
-    wire = net.begin(RelayOrigin(order(sites, links)))
+    wire = net.begin(Origin(order(sites, links)))
     before = net.stocks()
     for site in (sites[0], *sites[2:]):
         assert outcome(net, site, wire) == "rejected"
     assert net.stocks() == before
     with pytest.raises(PeerMisbehaved):
-        net.at(sites[1], RelayOrigin(order(sites, links)).begin)
+        net.at(sites[1], Origin(order(sites, links)).begin)
 
 
 def test_the_last_node_does_not_forward_and_others_do_not_terminate() -> None:
     net, sites, links = chain(2)
-    wire = net.begin(RelayOrigin(order(sites, links)))
+    wire = net.begin(Origin(order(sites, links)))
     with pytest.raises(PeerMisbehaved):
         net.terminate(sites[1], wire)
     last = net.forward(sites[1], wire)
@@ -229,7 +228,7 @@ def test_the_last_node_does_not_forward_and_others_do_not_terminate() -> None:
 @pytest.mark.parametrize("change", [{"hop_index": -1}, {"hop_index": 2}, {"ciphertext": b"x"}])
 def test_a_frame_that_does_not_fit_its_order(change: dict[str, object]) -> None:
     net, sites, links = chain(2)
-    frame = decode_frame(net.begin(RelayOrigin(order(sites, links))))
+    frame = decode_frame(net.begin(Origin(order(sites, links))))
     before = net.stocks()
     with pytest.raises(PeerMisbehaved):
         net.forward(sites[1], encode(frame, **change))
@@ -240,7 +239,7 @@ def test_a_starved_hop_ends_the_relay_and_destroys_what_had_come() -> None:
     net, sites, links = chain(2, stock_bytes=0)
     net.distil(links[0], sites[0], SPENT)
     net.distil(links[1], sites[1], SPENT - 1)
-    origin = RelayOrigin(order(sites, links))
+    origin = Origin(order(sites, links))
     wire = net.begin(origin)
     refusal = net.forward(sites[1], wire)
     assert isinstance(refusal, RelayRefused) and not refusal.forged
@@ -250,54 +249,7 @@ def test_a_starved_hop_ends_the_relay_and_destroys_what_had_come() -> None:
     assert outcome(net, sites[1], wire) == "rejected", "a late replay must not carry the dead relay on"
 
 
-def test_a_wrong_confirmation_yields_no_key_and_ends_the_relay() -> None:
-    net, sites, links = chain(2)
-    for changed in ("flip", "other", "cut", "empty"):
-        origin, _, arrival = net.run(order(sites, links, number=1))
-        _, _, other = net.run(order(sites, links, number=1))
-        right = arrival.confirmation
-        wrong = {
-            "flip": right[:-1] + bytes([right[-1] ^ 1]),
-            "other": other.confirmation,
-            "cut": right[:-1],
-            "empty": b"",
-        }[changed]
-        with pytest.raises(PeerMisbehaved):
-            origin.confirm(wrong)
-        with pytest.raises(PeerMisbehaved):
-            origin.confirm(right)
-
-
-def test_a_confirmation_serves_once() -> None:
-    net, sites, links = chain(2)
-    origin, _, arrival = net.run(order(sites, links))
-    origin.confirm(arrival.confirmation)
-    with pytest.raises(PeerMisbehaved):
-        origin.confirm(arrival.confirmation)
-
-
-def test_an_aborted_origin_has_no_key_and_wipes_what_it_held() -> None:
-    net, sites, links = chain(2)
-    origin, _, arrival = net.run(order(sites, links))
-    payload = origin._payload
-    assert payload is not None and len(payload)
-    origin.abort()
-    origin.abort()
-    assert len(payload) == 0
-    with pytest.raises(PeerMisbehaved):
-        origin.confirm(arrival.confirmation)
-
-
-def test_a_wrong_confirmation_wipes_the_payload() -> None:
-    net, sites, links = chain(1)
-    origin, _, _ = net.run(order(sites, links))
-    payload = origin._payload
-    with pytest.raises(PeerMisbehaved):
-        origin.confirm(b"")
-    assert payload is not None and len(payload) == 0
-
-
-def test_a_crash_between_begin_and_confirm_spends_the_pads_and_gives_no_key() -> None:
+def test_a_crash_at_the_origin_spends_the_pads_and_gives_no_key() -> None:
     net, sites, links = chain(2)
     origin, frames, _ = net.run(order(sites, links))
     del origin  # the process is gone; what it held was in memory alone
@@ -308,7 +260,7 @@ def test_a_crash_between_begin_and_confirm_spends_the_pads_and_gives_no_key() ->
                 net.at(site, lambda view, s=stream, f=frame: view.take(s, f.offset_bytes, SPENT))
     again, _, arrival = net.run(order(sites, links, number=2))
     assert again.offset_bytes >= SPENT
-    assert revealed(again.confirm(arrival.confirmation)[0].key) == revealed(arrival.key.key)
+    assert revealed(again.payload) == revealed(arrival.payload)
 
 
 def test_a_crash_before_the_transaction_is_durable_undoes_the_step() -> None:
@@ -316,9 +268,9 @@ def test_a_crash_before_the_transaction_is_durable_undoes_the_step() -> None:
     net, sites, links = chain(2)
     before = net.stocks()
     with pytest.raises(Crash):
-        net.at(sites[0], RelayOrigin(order(sites, links)).begin, crash=True)
+        net.at(sites[0], Origin(order(sites, links)).begin, crash=True)
     assert net.stocks() == before
-    wire = net.begin(RelayOrigin(order(sites, links)))
+    wire = net.begin(Origin(order(sites, links)))
     before = net.stocks()
     with pytest.raises(Crash):
         net.at(sites[1], partial(forward, data=wire), crash=True)
@@ -332,10 +284,10 @@ def test_a_crash_before_the_transaction_is_durable_undoes_the_step() -> None:
 
 def test_a_lost_frame_costs_pads_and_nothing_else() -> None:
     net, sites, links = chain(2)
-    net.begin(RelayOrigin(order(sites, links)))
+    net.begin(Origin(order(sites, links)))
     origin, _, arrival = net.run(order(sites, links, number=2))
     assert origin.offset_bytes == SPENT
-    assert revealed(origin.confirm(arrival.confirmation)[0].key) == revealed(arrival.key.key)
+    assert revealed(origin.payload) == revealed(arrival.payload)
 
 
 def test_every_hop_uses_a_mac_key_of_its_own() -> None:

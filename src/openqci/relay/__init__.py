@@ -17,12 +17,9 @@ Read :mod:`openqci.relay.messages` for what travels.
 from openqci.relay.messages import CONTROL_BYTES, RelayForm, RelayFrame, RelayOrder, hop_bytes, next_site
 from openqci.relay.node import (
     SITE_ROOMS,
-    ArrivedKey,
     HopRooms,
     RelayArrival,
-    RelayOrigin,
     RelayRefused,
-    arrived_key,
     begin,
     forward,
     terminate,
@@ -31,15 +28,12 @@ from openqci.relay.node import (
 __all__ = [
     "CONTROL_BYTES",
     "SITE_ROOMS",
-    "ArrivedKey",
     "HopRooms",
     "RelayArrival",
     "RelayForm",
     "RelayFrame",
     "RelayOrder",
-    "RelayOrigin",
     "RelayRefused",
-    "arrived_key",
     "begin",
     "forward",
     "hop_bytes",

@@ -11,7 +11,6 @@ import msgspec
 
 from openqci.core.errors import PeerMisbehaved
 from openqci.core.identifiers import LinkId, SiteId
-from openqci.core.provenance import Provenance
 from openqci.crypto import ONE_TIME_MAC_KEY_BYTES
 from openqci.crypto.manipulation import MANIPULATION_KEY_BYTES
 
@@ -30,7 +29,6 @@ CARGO_BYTES_MAX = 64 * 1024
 FRAME_BYTES_MAX = KEY_BYTES_MAX + CARGO_BYTES_MAX + 64 * 1024
 """Room for the longest key and cargo, and for an order of 256 hops with names of 60 characters, twice."""
 
-BATCH_TAG_BITS = 40
 STREAM_BYTES_MAX = 1 << 38
 """No stream of link key grows longer (seven years of one direction at 10 kbit/s), so a frame that names a
 place beyond is refused here, before any arithmetic on row numbers in a store."""
@@ -53,18 +51,13 @@ class RelayOrder(msgspec.Struct, frozen=True):
     ``purpose`` says what the payload is for: a digest of the end-to-end order and the share's number.
     A ``carried`` relay gets its payload from its caller, so that its first hop is padded too; any other
     takes link key of the first hop as payload. Hops in ``bridged`` have no pad: the payload crosses them
-    sealed for the next node's ML-KEM key. ``batch_tag``, the SAEs and ``provenance`` are for relays
-    whose payload is a whole batch.
+    sealed for the next node's ML-KEM key.
     """
 
     relay_id: str
-    batch_tag: int = 0
-    master_sae: str = ""
-    slave_sae: str = ""
-    route: tuple[str, ...] = ()
-    links: tuple[str, ...] = ()
-    key_bytes: int = 0
-    provenance: Provenance | None = None
+    route: tuple[str, ...]
+    links: tuple[str, ...]
+    key_bytes: int
     form: RelayForm = RelayForm.HOP
     purpose: bytes = b""
     carried: bool = False
@@ -103,13 +96,6 @@ class RelayFrame(msgspec.Struct, frozen=True):
     def ciphertext_bytes(self) -> int:
         """Length that a padded ciphertext must have: nothing where the pad itself is the payload."""
         return self.order.payload_bytes if self.hop_index or self.order.carried else 0
-
-
-class RelayConfirmation(msgspec.Struct, frozen=True):
-    """The destination's word that it holds the key durably."""
-
-    relay_id: str
-    tag: bytes
 
 
 def hop_bytes(key_bytes: int) -> int:
@@ -175,23 +161,14 @@ def check_order(order: RelayOrder) -> None:
         ("" not in names, "names that are not empty"),
         ("/" not in "".join(names), "names without a slash"),
         (1 <= order.key_bytes <= KEY_BYTES_MAX, f"1 to {KEY_BYTES_MAX} key bytes, not {order.key_bytes}"),
-        (0 <= order.batch_tag < 1 << BATCH_TAG_BITS, f"a batch tag of {BATCH_TAG_BITS} bits"),
         (len(order.purpose) <= PURPOSE_BYTES_MAX, f"a purpose of at most {PURPOSE_BYTES_MAX} bytes"),
         (order.bridged == tuple(sorted({*order.bridged})), "bridged hops in order, each once"),
         (all(0 <= at < len(order.links) for at in order.bridged), "bridged hops that are on the route"),
         (order.carried or 0 not in order.bridged, "link key on the first hop, which is the payload"),
         (bool(order.bridged) == (order.form is RelayForm.COMPUTATIONAL), "a form that says what is bridged"),
-        (_same_way(order, order.provenance), "a provenance that names the same way"),
     ):
         if not sound:
             raise PeerMisbehaved(f"relay {order.relay_id}: expected {expected}")
-
-
-def _same_way(order: RelayOrder, provenance: Provenance | None) -> bool:
-    if provenance is None:
-        return True
-    way = (order.route, order.links, len(order.links))
-    return way == (provenance.route, provenance.links, provenance.hops)
 
 
 _FRAME_DECODER = msgspec.msgpack.Decoder(RelayFrame)

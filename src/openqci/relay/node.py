@@ -3,11 +3,10 @@
 ==============  ==========================================================  ==========================
 node            takes from its store                                        gives
 ==============  ==========================================================  ==========================
-origin          key and MAC key of the first hop (:meth:`RelayOrigin.begin`)  frame for the second node
+origin          payload and MAC key of the first hop (:func:`begin`)        frame for the second node
 intermediate    the same range; pad and MAC key of the next hop             frame for the next node
                 (:func:`forward`)
-destination     the last hop's range (:func:`terminate`)                    key, confirmation
-origin          nothing (:meth:`RelayOrigin.confirm`)                       key
+destination     the last hop's range (:func:`terminate`)                    payload
 ==============  ==========================================================  ==========================
 
 Nothing is decrypted or sent on before the MAC is found right. A frame whose MAC is wrong, or whose next hop
@@ -27,19 +26,14 @@ import msgspec
 
 from openqci.core.errors import KeyUnavailable, PeerMisbehaved, invariant
 from openqci.core.identifiers import LinkId, SiteId, StreamId, kme_of_site, link_stream
-from openqci.core.keys import RelayedKey, SecretBytes, StoredRange, wiped
-from openqci.core.provenance import Provenance
+from openqci.core.keys import SecretBytes, StoredRange
 from openqci.crypto import equal, one_time_mac, one_time_pad
 from openqci.crypto.bridging import key_id_of, open_sealed, seal_for
 from openqci.crypto.hybrid import KemPrivateKey, KemPublicKey
-from openqci.crypto.manipulation import manipulation_tag
 from openqci.keystore.ports import KmeView
 from openqci.relay.accounts import SpentRange, note_spent
 from openqci.relay.messages import (
     CARGO_BYTES_MAX,
-    CONFIRMATION_KEY_BYTES,
-    ID_SEED_BYTES,
-    RelayConfirmation,
     RelayFrame,
     RelayOrder,
     authenticated_text,
@@ -126,61 +120,6 @@ class RelayArrival:
     cargo: bytes = field(repr=False)
 
 
-@dataclass(frozen=True)
-class ArrivedKey:
-    """A payload that is a whole batch, opened, with the confirmation for the origin."""
-
-    order: RelayOrder
-    key: RelayedKey
-    id_seed: bytes = field(repr=False)
-    confirmation: bytes
-
-
-class RelayOrigin:
-    """The origin's side of one relay: it holds the key until the destination has confirmed."""
-
-    def __init__(self, order: RelayOrder) -> None:
-        check_order(order)
-        self.order = order
-        self.offset_bytes = -1
-        self._payload: SecretBytes | None = None
-
-    def begin(self, view: KmeView, payload: SecretBytes | None = None, cargo: bytes = b"") -> bytes:
-        """Spend the first hop's key; return the frame that names it.
-
-        The payload of a carried relay is the caller's, who keeps it; any other relay takes its payload out
-        of the first hop's link key. Raises KeyUnavailable if the first hop has not enough; nothing is taken
-        then. If the transaction does not become durable, :meth:`abort` must follow: the key is still in the
-        store then.
-        """
-        invariant(self.offset_bytes < 0, "a relay begins once")
-        wire, self._payload = begin(view, self.order, payload, cargo)
-        self.offset_bytes = decode_frame(wire).offset_bytes
-        return wire
-
-    def confirm(self, message: bytes) -> tuple[RelayedKey, bytes]:
-        """Check the destination's confirmation; return the key and the seed of its key IDs.
-
-        Raises PeerMisbehaved for a wrong confirmation; the key is wiped then, and a second one finds nothing.
-        """
-        if self._payload is None:
-            raise PeerMisbehaved(f"relay {self.order.relay_id} waits for no confirmation")
-        key, id_seed, confirmation_key = open_payload(self.order, self._payload)
-        self._payload = None
-        with wiped(confirmation_key):
-            genuine = equal(message, confirmation(self.order, key, confirmation_key))
-        if not genuine:
-            key.wipe()
-            raise PeerMisbehaved(f"relay {self.order.relay_id}: the confirmation is not the destination's")
-        return RelayedKey(self.order.relay_id, key, provenance_of(self.order)), id_seed
-
-    def abort(self) -> None:
-        """Give the relay up: the key is wiped here and was never available."""
-        if self._payload is not None:
-            self._payload.wipe()
-            self._payload = None
-
-
 def begin(
     view: KmeView,
     order: RelayOrder,
@@ -240,15 +179,6 @@ def terminate(
     if isinstance(payload, RelayRefused):
         return payload
     return RelayArrival(frame.order, payload, frame.cargo)
-
-
-def arrived_key(arrival: RelayArrival) -> ArrivedKey:
-    """Open a payload that is a whole batch, at the destination. The payload is wiped."""
-    order = arrival.order
-    key, id_seed, confirmation_key = open_payload(order, arrival.payload)
-    with wiped(confirmation_key):
-        message = confirmation(order, key, confirmation_key)
-    return ArrivedKey(order, RelayedKey(order.relay_id, key, provenance_of(order)), id_seed, message)
 
 
 def send(
@@ -361,33 +291,6 @@ def check_place(view: KmeView, order: RelayOrder, name: str, rooms: HopRooms) ->
     """Refuse to act for another node than the one whose rooms these are."""
     if not rooms.is_here(view, name):
         raise PeerMisbehaved(f"relay {order.relay_id}: this hop's node is {name}, not {view.kme}")
-
-
-def provenance_of(order: RelayOrder) -> Provenance:
-    """Return the provenance of a relay whose payload is a whole batch."""
-    if order.provenance is None:
-        raise PeerMisbehaved(f"relay {order.relay_id} says nothing of where its key comes from")
-    return order.provenance
-
-
-def open_payload(order: RelayOrder, payload: SecretBytes) -> tuple[SecretBytes, bytes, SecretBytes]:
-    """Split a payload into key, seed of the key IDs, and confirmation key."""
-    invariant(len(payload) == order.payload_bytes, "a payload has the length that its order says")
-    with payload:
-        key = payload.take(order.key_bytes)
-        with payload.take(ID_SEED_BYTES) as id_seed:
-            return key, bytes(id_seed.reveal()), payload.take(CONFIRMATION_KEY_BYTES)
-
-
-def confirmation(order: RelayOrder, key: SecretBytes, confirmation_key: SecretBytes) -> bytes:
-    """Return the destination's word that it holds this key; it covers the whole order, hence both ends.
-
-    Its MAC key came with the payload, so only nodes of the route could say it in the destination's place:
-    the same nodes that are trusted with the key.
-    """
-    text = msgspec.msgpack.encode(("openqci relay confirmation v2", order))
-    tag = manipulation_tag(confirmation_key.reveal(), text, key.reveal())
-    return msgspec.msgpack.encode(RelayConfirmation(order.relay_id, tag))
 
 
 def covering_tag(mac_key: SecretBytes, text: bytes, secret: SecretBytes) -> bytes:

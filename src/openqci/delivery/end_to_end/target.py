@@ -222,9 +222,9 @@ def came_by(path: KeyPath, relay: RelayOrder) -> bool:
     """Tell whether a relay is the named path, or its last part: behind a border, where nodes may be unnamed.
 
     >>> path = KeyPath(("a", "border", "z"), ("a--border", "border--z"), "hop", 0.0)
-    >>> came_by(path, RelayOrder("", route=("border", "x", "z"), links=("border--x", "x--z")))
+    >>> came_by(path, RelayOrder("", ("border", "x", "z"), ("border--x", "x--z"), 1))
     True
-    >>> came_by(path, RelayOrder("", route=("x", "z"), links=("x--z",)))
+    >>> came_by(path, RelayOrder("", ("x", "z"), ("x--z",), 1))
     False
     """
     if relay.route[0] == path.route[0]:
