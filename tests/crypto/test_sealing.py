@@ -92,3 +92,16 @@ def test_no_key_seals_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(IntegrityError, match="800-38D"):
         sealer.seal(KME, STREAM, 0, SecretBytes(SECRET))
     sealer.seal(KmeId("kme-pt-porto"), STREAM, 0, SecretBytes(SECRET))
+
+
+def test_processes_with_one_key_share_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "SEALS_PER_KEY_MAX", 6)
+    sealers = [Sealer(KEK) for _ in range(3)]
+    seals = 0
+    for sealer in sealers:
+        sealer.share_between(3)
+        with pytest.raises(IntegrityError, match="800-38D"):
+            while True:
+                sealer.seal(KME, STREAM, 0, SecretBytes(SECRET))
+                seals += 1
+    assert seals == 6

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openqci.core.errors import RequestRefused
 from openqci.delivery.admission import KNOWN_AFTER_S, FadingRate, Forecast, Quota
 from openqci.delivery.etsi014_model import KeyRequest
-from openqci.services.kme import KmeService
+from openqci.services.kme import KmeService, OwnQuotas
 from tests.delivery.make import ALICE, BOB, LISBON, key_bytes, stock_pair
 from tests.services.test_kme_server import identity, network
 
@@ -73,7 +73,7 @@ def test_a_forecast_of_a_stock() -> None:
 def test_an_application_beyond_its_quota_is_refused_and_others_are_not() -> None:
     store = network()
     service = KmeService(store, wait_s=0.0)
-    service.quotas = {ALICE: Quota(rate_bps=256.0, burst_bits=512.0)}
+    service.quotas = OwnQuotas({ALICE: Quota(rate_bps=256.0, burst_bits=512.0)})
 
     async def scenario() -> None:
         await store.run(lambda tx: stock_pair(tx, key_bytes(640)))
@@ -91,7 +91,7 @@ def test_an_application_beyond_its_quota_is_refused_and_others_are_not() -> None
 
 def test_a_request_that_got_nothing_costs_no_quota() -> None:
     service = KmeService(network(), wait_s=0.0)
-    service.quotas = {ALICE: Quota(rate_bps=1.0, burst_bits=256.0)}
+    service.quotas = OwnQuotas({ALICE: Quota(rate_bps=1.0, burst_bits=256.0)})
 
     async def scenario() -> None:
         for _ in range(5):

@@ -85,6 +85,8 @@ def test_the_page_names_every_setting_and_no_other() -> None:
         (("node", "kme_id"), "a b", "node.kme_id"),
         (("node", "colour"), "red", "'colour' was unexpected"),
         (("listen", "sae"), "8443", "listen.sae"),
+        (("node", "workers"), 2, "node.workers: is 2, and the store is SQLite"),
+        (("node", "workers"), 0, "node.workers"),
         (("link", 0, "peer"), "kme-x", "link[0].peer: 'kme-x' is no [[peer]]; expected one of ['kme-b']"),
         (("link", 0, "low_bytes"), 1 << 30, "link[0].low_bytes: is above high_bytes"),
         (("remote",), [REMOTE], "etsi020: is missing; expected a section with the domain of this node"),
@@ -170,6 +172,13 @@ def test_a_module_that_pushes_needs_a_listener_and_a_name_of_its_own() -> None:
     changed["listen"]["module"] = "0.0.0.0:8449"
     del changed["link"][1]
     assert list(checked_config(Path("kme.toml"), changed).config.link[0].sources) == ["etsi004_push"]
+
+
+def test_several_workers_share_a_store_in_postgresql() -> None:
+    changed = document()
+    changed["node"]["workers"] = 3
+    changed["store"] = {"kind": "postgresql", "url_file": "database"}
+    assert checked_config(Path("kme.toml"), changed).processes == 4
 
 
 def test_what_is_no_toml_is_said_so(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ SECONDS, SEED = 15.0, 2026
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
 def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path: Path, store: str) -> None:
-    database = server_url() if store == "postgresql" else None
-    book = torture(tmp_path, free_port_base(40, 11800), SECONDS, SEED, database)
+    # On PostgreSQL one of the two has workers, which are killed one by one, too.
+    database, workers = (server_url(), {"a": 2}) if store == "postgresql" else (None, {})
+    book = torture(tmp_path, free_port_base(40, 11800), SECONDS, SEED, database, workers)
     assert not book.faults, report(book, SECONDS, SEED)
     assert book.counts["acknowledged to slaves"] > 1_000
     assert book.counts["kills of a"] + book.counts["kills of b"] >= 3
+    assert bool(book.counts["kills of workers of a"]) == bool(workers)
     assert book.counts["bytes in stock, alike at both ends"] > 0
 
 

@@ -6,23 +6,28 @@ again. Then everything that was acknowledged is fetched, and both stores are ope
 
     python -m tests.kme.torture --seconds 600 --seed 7
 
-Exit code 1 if an invariant is broken. An answer that a kill swallowed leaves its keys *in doubt*: the
+With ``--store postgresql --workers 2`` each KME has so many worker processes, and single workers are killed,
+too. Exit code 1 if an invariant is broken. An answer that a kill swallowed leaves its keys *in doubt*: the
 application asks again, and either gets them or learns that they were handed out.
 """
 
 import argparse
 import hashlib
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -30,6 +35,7 @@ from openqci.core.identifiers import KmeId
 from openqci.delivery import agreement, pair_stock
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import KmeView, StoreTransaction
+from openqci.services.audit import verify
 from openqci.services.kme_config import load_config
 from openqci.services.sae_client import SAEClient
 from openqci.services.state_folder import StateFolder
@@ -45,8 +51,14 @@ QUIET_S_MAX = 60.0
 class TwoSites:
     """Two KMEs, ``a`` and ``b``, with a pair of modules between them, in a folder."""
 
-    def __init__(self, folder: Path, port_base: int, database: str | None = None) -> None:
-        self.folder, self.base, self._database = folder, port_base, database
+    def __init__(
+        self,
+        folder: Path,
+        port_base: int,
+        database: str | None = None,
+        workers: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self.folder, self.base, self._database, self.workers = folder, port_base, database, workers
         openqci(folder, "pki", "create", "pki")
         init = ("kme", "modules", "m", "--init", "--speed", 1000, "--port-base", port_base + 20)
         openqci(folder, *init)
@@ -65,6 +77,16 @@ class TwoSites:
     def status(self, end: str) -> dict[str, object]:
         return status_of(self.folder, f"{end}/kme.toml")
 
+    def worker_pids(self, end: str) -> list[int]:
+        """Return the worker processes of a node now."""
+        process = self.kmes[end].process
+        assert process is not None
+        try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        except OSError:
+            return []
+        return sorted(map(int, children.split()))
+
     def _port(self, end: str) -> int:
         return self.base + (0 if end == "a" else 10)
 
@@ -78,6 +100,9 @@ class TwoSites:
                 f'\n[store]\nkind = "postgresql"\nurl_file = "../{end}.url"\n'
                 f'schema_name = "{end}{self.base}_{self.folder.stat().st_ino}"\n'
             )
+        config = self.folder / end / "kme.toml"
+        workers = self.workers.get(end, 1)
+        config.write_text(config.read_text().replace("[node]", f"[node]\nworkers = {workers}", 1))
         shutil.rmtree(self.folder / end / "state")
         StateFolder.make(load_config(self.folder / end / "kme.toml"))
 
@@ -199,10 +224,17 @@ class Applications(threading.Thread):
         return None
 
 
-def torture(folder: Path, port_base: int, seconds: float, seed: int, database: str | None = None) -> Book:
+def torture(
+    folder: Path,
+    port_base: int,
+    seconds: float,
+    seed: int,
+    database: str | None = None,
+    workers: Mapping[str, int] = MappingProxyType({}),
+) -> Book:
     """Run it; return the book with all faults found."""
     chance, book = random.Random(seed), Book()
-    sites = TwoSites(folder, port_base, database)
+    sites = TwoSites(folder, port_base, database, workers)
     everything = {"modules": sites.modules, **sites.kmes}
     try:
         for process in everything.values():
@@ -213,6 +245,9 @@ def torture(folder: Path, port_base: int, seconds: float, seed: int, database: s
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             time.sleep(chance.uniform(0.2, 2.5))
+            if workers and chance.random() < 0.6:
+                kill_worker(sites, chance.choice(sorted(workers)), chance, book)
+                continue
             victims = chance.choice((["a"], ["b"], ["a", "b"], ["a"], ["b"], ["modules"]))
             for name in victims:
                 everything[name].kill()
@@ -241,6 +276,15 @@ def torture(folder: Path, port_base: int, seconds: float, seed: int, database: s
     return book
 
 
+def kill_worker(sites: TwoSites, end: str, chance: random.Random, book: Book) -> None:
+    """``kill -9`` of one worker, or of all of a node at once; its coordinator starts others."""
+    pids = sites.worker_pids(end)
+    for pid in pids if chance.random() < 0.2 else pids[:1] if chance.random() < 0.5 else pids[-1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            book.counts[f"kills of workers of {end}"] += 1
+
+
 def wait_until_quiet(sites: TwoSites, book: Book) -> None:
     """After the last kill all comes to rest by itself: peers meet, no batch stays half agreed."""
     deadline_s = time.monotonic() + QUIET_S_MAX
@@ -262,6 +306,10 @@ def audit(folder: Path, book: Book) -> None:
         state = StateFolder.open(loaded)
         folders.append(state)
         stores[KmeId(f"kme-{end}")] = state.open_store()
+        found = verify(folder / end / "state" / "audit")
+        if found.fault:
+            book.faults.append(f"the audit log of {end}: {found.fault}")
+        book.counts["lines of audit logs"] += found.lines
     left = {
         kme: store.submit(lambda tx, kme=kme: remaining(tx, kme)).result() for kme, store in stores.items()
     }
@@ -337,11 +385,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to kill")
     parser.add_argument("--seed", type=int, default=None, help="of the choice of victims and moments")
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite", help="of both KMEs")
+    parser.add_argument("--workers", type=int, default=1, help="of both KMEs; above 1 on postgresql")
     args = parser.parse_args()
+    workers = dict.fromkeys("ab", args.workers) if args.workers > 1 else {}
     database = server_url() if args.store == "postgresql" else None
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, suppress(KeyboardInterrupt):
-        book = torture(Path(folder), free_port_base(40, 11800), args.seconds, seed, database)
+        book = torture(Path(folder), free_port_base(40, 11800), args.seconds, seed, database, workers)
         print(report(book, args.seconds, seed))
         return int(bool(book.faults))
     return 130

@@ -66,6 +66,25 @@ def test_a_renewal_leaves_one_new_root_key_and_one_new_kek(made: Made) -> None:
     assert made[1].ids() != [kek] and len(made[1].ids()) == 1
 
 
+def test_a_process_beside_learns_and_forgets_root_keys(made: Made) -> None:
+    """It opens what is sealed under a new key before anybody seals so, and loses the old one at the end."""
+    keyring = Keyring.make(*made)
+    beside = Keyring.open(*made)
+    keyring.make_root()
+    assert keyring.sealer.current == 1
+    beside.learn()
+    assert roots_of(beside) == roots_of(keyring) and beside.sealer.current == 1
+    keyring.use_newest()
+    beside.use_newest()
+    assert beside.sealer.current == keyring.sealer.current == 2
+    keyring.end_renewal()
+    assert set(roots_of(beside)) == {1, 2}
+    beside.forget_old()
+    assert roots_of(beside) == roots_of(keyring) and set(roots_of(beside)) == {2}
+    with pytest.raises(IntegrityError, match="only a root key that is known"):
+        beside.sealer.use(1)
+
+
 def test_an_old_keyring_does_not_open_after_a_renewal(made: Made) -> None:
     folder, keeper = made
     keyring = Keyring.make(folder, keeper)

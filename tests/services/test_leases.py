@@ -12,6 +12,7 @@ from openqci.delivery import leases
 from openqci.delivery.admission import Quota
 from openqci.delivery.etsi014_model import Profile
 from openqci.keystore.ports import KmeView
+from openqci.services.kme import OwnQuotas
 from tests.conformance.etsi014.make import ALICE, BOB, CAROL, EVE, RunningKmes
 from tests.delivery.make import LISBON
 
@@ -141,7 +142,7 @@ def test_a_short_stock_and_too_many_leases_are_told_with_when_to_come_back(kmes:
 
 
 def test_a_lease_takes_quota_when_it_is_granted_and_gives_back_what_is_released(kmes: RunningKmes) -> None:
-    kmes.service.quotas[ALICE] = Quota(rate_bps=1e-3, burst_bits=10 * 256)
+    kmes.service.quotas = OwnQuotas({ALICE: Quota(rate_bps=1e-3, burst_bits=10 * 256)})
     assert ask(kmes, "POST", LEASES, {"number": 11})[0] == 400
     lease = grant(kmes, number=8)
     assert draw(kmes, lease["lease_id"], 3)[0] == 200

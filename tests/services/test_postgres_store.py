@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from openqci.core.errors import ConfigurationError, KeyUnavailable
 from openqci.core.identifiers import KmeId, StreamId
 from openqci.core.keys import SecretBytes
+from openqci.services import postgres_store
 from openqci.services.group_commit import StoreUnavailable
 from openqci.services.postgres_store import PostgresKeyStore, erase, read_url
 from tests.keystore.postgres import new_schema, server_url
@@ -98,6 +100,30 @@ def test_a_line_that_breaks_fails_its_group_and_is_made_anew() -> None:
     assert refused >= 1 and taken == key[32:64]
     store.close()
     other.close()
+
+
+def test_a_process_that_hangs_inside_a_group_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres_store, "IDLE_IN_GROUP_S_MAX", 1.0)
+    schema = new_schema()
+    store, key = filled(schema)
+    other = PostgresKeyStore.open(server_url(), KEK, schema)
+    began, go_on = threading.Event(), threading.Event()
+
+    def hang(tx: Any) -> None:
+        tx.take(KME, STREAM, 0, 32)
+        began.set()
+        go_on.wait(20)
+
+    hung = store.submit(hang)
+    assert began.wait(20)
+    assert bytes(other.submit(lambda tx: tx.take(KME, STREAM, 0, 32)).result(20).reveal()) == key[:32]
+    go_on.set()
+    with pytest.raises(StoreUnavailable):
+        hung.result(20)
+    other.close()
+    store.close()
 
 
 def test_a_commit_whose_end_nobody_knows_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

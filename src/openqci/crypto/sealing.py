@@ -43,6 +43,7 @@ class Sealer:
         self._roots: dict[int, bytes] = {}
         self._ciphers: dict[tuple[int, KmeId], AESGCM] = {}
         self._seals: dict[tuple[int, KmeId], int] = {}
+        self._seals_max = SEALS_PER_KEY_MAX
         self.add(number, root)
         self.current = number
 
@@ -57,12 +58,19 @@ class Sealer:
         invariant(number in self._roots, "only a root key that is known can be used")
         self.current = number
 
+    def share_between(self, processes: int) -> None:
+        """Seal no more than this process's part of the bound: so many processes seal under the same keys."""
+        invariant(processes >= 1, "a store is sealed by one process at least")
+        self._seals_max = SEALS_PER_KEY_MAX // processes
+
     def drop(self, number: int) -> None:
         """Forget a root key: what is still sealed under it never opens again here."""
         invariant(number != self.current, "the root key in use is not dropped")
         self._roots.pop(number, None)
-        for place_of in [each for each in self._ciphers if each[0] == number]:
-            del self._ciphers[place_of]
+        # Taken at once: the store's thread may make a cipher meanwhile.
+        for place_of in list(self._ciphers):
+            if place_of[0] == number:
+                del self._ciphers[place_of]
 
     def seal(self, kme: KmeId, stream: StreamId, start: int, secret: SecretBytes | memoryview) -> bytes:
         """Return nonce, ciphertext and tag of bytes that lie at ``start`` of a stream."""
@@ -70,7 +78,7 @@ class Sealer:
         number = self.current
         cipher = self._cipher(number, kme)
         seals = self._seals[number, kme] = self._seals[number, kme] + 1
-        invariant(seals <= SEALS_PER_KEY_MAX, "no data key seals more often than NIST SP 800-38D allows")
+        invariant(seals <= self._seals_max, "no data key seals more often than NIST SP 800-38D allows")
         nonce = os.urandom(NONCE_BYTES)
         prefix = number.to_bytes(NUMBER_BYTES, "big") if number else b""
         return prefix + nonce + cipher.encrypt(nonce, clear, place(kme, stream, start, len(clear)))

@@ -48,6 +48,14 @@ class LinkRole(msgspec.Struct, frozen=True):
     leads: bool
 
 
+@dataclass(frozen=True)
+class OwnStore:
+    """Which store this KME has: its identity and how often it was opened."""
+
+    store_id: str
+    generation: int
+
+
 class PeerHello(msgspec.Struct, frozen=True):
     """Who speaks, with which store, over which links, at what time by its clock."""
 

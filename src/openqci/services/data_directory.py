@@ -33,6 +33,8 @@ from openqci.crypto.sealing import KEK_BYTES
 FORMAT_VERSION = 1
 
 DESCRIPTION, KEK, LOCK = "openqci.json", "kek", "lock"
+LOOK_S = 0.02
+"""How often somebody who waits for a lock looks."""
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -180,20 +182,46 @@ def read_kek(file: Path) -> bytes:
     return kek
 
 
-def lock_directory(path: Path) -> int:
-    """Take the lock that the running process holds; it goes with the process, however that ends."""
+def lock_directory(path: Path, orphans_end_s: float = 0.0) -> int:
+    """Take the lock that the running process holds; it goes with the process, however that ends.
+
+    Processes that the holder has started may hold it, too. If the holder is dead and they are about to end,
+    this waits for them, up to ``orphans_end_s``.
+    """
     lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise ConfigurationError(
-            Fault(str(path), "", f"is in use by process {holder}; stop it, or choose another --data-dir")
-        ) from None
+    give_up_s = time.monotonic() + orphans_end_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            if not is_dead(holder) or time.monotonic() > give_up_s:
+                os.close(lock)
+                raise ConfigurationError(
+                    Fault(
+                        str(path),
+                        "",
+                        f"is in use by process {holder}; stop it, or choose another --data-dir",
+                    )
+                ) from None
+            time.sleep(LOOK_S)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def is_dead(process: str) -> bool:
+    """Tell whether a process, named by its number, is no more; what is no number is not known to be."""
+    if not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def read_description(path: Path) -> Description:

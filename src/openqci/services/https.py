@@ -36,7 +36,10 @@ class CertificateProtocol(PeerProtocol):
 
 
 class HttpsListener:
-    """Serves ``application`` at one address; ``protocol`` tells it who calls."""
+    """Serves ``application`` at one address; ``protocol`` tells it who calls.
+
+    ``bound`` is a socket that listens already, instead of one of its own.
+    """
 
     def __init__(
         self,
@@ -47,18 +50,20 @@ class HttpsListener:
         protocol: Callable[..., CertificateProtocol] = CertificateProtocol,
         *,
         identity: Callable[[bytes], PeerIdentity | None] = peer_identity,
+        bound: socket.socket | None = None,
     ) -> None:
         self._protocol = protocol
         self._application, self._host, self.port, self._context = application, host, port, context
         self._state = ConnectionsState(identity)
         self._state.default_headers = list(PROTECTED_HEADERS)
-        self._bound: socket.socket | None = None
+        self._bound = bound
         self._server: Listening | None = None
         self.crowd = Crowd()
 
     async def start(self) -> None:
         """Listen, or raise ConfigurationError if the address cannot be used."""
-        (self._bound,) = bind_all(self._host, [self.port])
+        if self._bound is None:
+            (self._bound,) = bind_all(self._host, [self.port])
         self.port = self._bound.getsockname()[1]
         await self._listen()
 

@@ -304,24 +304,7 @@ class Keyring:
         if not file.exists() and (folder / KEK).exists():
             # A folder of before there were keyrings: its key becomes root key 0, which the next renewal ends.
             return cls._first(folder, keeper, 0, read_kek(folder / KEK))
-        try:
-            content = msgspec.json.decode(file.read_bytes(), type=KeyringFile)
-        except OSError as error:
-            raise ConfigurationError(
-                Fault(
-                    str(file),
-                    "",
-                    f"cannot be read ({error.strerror}); nothing in the store opens without it: put it "
-                    "back, or make the node anew",
-                )
-            ) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationError(Fault(str(file), "", f"is damaged ({error})")) from None
-        if content.format_version != KEYRING_VERSION or not content.roots:
-            raise ConfigurationError(
-                Fault(str(file), "format_version", f"is {content.format_version}, expected {KEYRING_VERSION}")
-            )
-        return cls(folder, keeper, content)
+        return cls(folder, keeper, read_keyring(file))
 
     @classmethod
     def _first(cls, folder: Path, keeper: KekKeeper, number: int, root: bytes) -> Self:
@@ -343,6 +326,11 @@ class Keyring:
 
     def begin_renewal(self) -> None:
         """Make a new root key and seal under it from now on; the old ones still open."""
+        self.make_root()
+        self.use_newest()
+
+    def make_root(self) -> None:
+        """Make a new root key, which opens from now on; nothing is sealed under it yet."""
         with self._turn:
             self._check_alive()
             root, number = secrets.token_bytes(KEK_BYTES), self.numbers[-1] + 1
@@ -351,7 +339,30 @@ class Keyring:
             self._write(kek_id, (*self._content.roots, new))
             self._roots[number] = root
             self.sealer.add(number, root)
-            self.sealer.use(number)
+
+    def use_newest(self) -> None:
+        """Seal under the newest root key from now on. All processes that share the store have it by now."""
+        self.sealer.use(self.numbers[-1])
+
+    # In a process that shares the store of another, which renews the keys
+
+    def learn(self) -> None:
+        """Read the keyring again, and open what is sealed under a root key that is new in it, too."""
+        with self._turn:
+            self._content = read_keyring(self._file)
+            for each in self._content.roots:
+                if each.number not in self._roots:
+                    root = self._keeper.unwrap(self._content.kek_id, each.wrapped)
+                    self._roots[each.number] = root
+                    self.sealer.add(each.number, root)
+
+    def forget_old(self) -> None:
+        """Read the keyring again, and forget the root keys that are no longer in it."""
+        with self._turn:
+            self._content = read_keyring(self._file)
+            self._drop_all_but(self.numbers)
+
+    # In the process that renews
 
     def end_renewal(self) -> None:
         """Forget all root keys but the one in use, and renew the key-encryption key.
@@ -361,9 +372,7 @@ class Keyring:
         last = self._content.roots[-1]
         with self._turn:
             self._renew_kek((last,))
-            for number in [each for each in self._roots if each != last.number]:
-                self.sealer.drop(number)
-                del self._roots[number]
+            self._drop_all_but((last.number,))
             self._sweep()
 
     def renew_kek(self) -> None:
@@ -397,6 +406,11 @@ class Keyring:
             ),
         )
 
+    def _drop_all_but(self, numbers: tuple[int, ...]) -> None:
+        for number in [each for each in self._roots if each not in numbers]:
+            self.sealer.drop(number)
+            del self._roots[number]
+
     def _sweep(self) -> None:
         self._check_alive()
         for kek_id in self._keeper.ids():
@@ -413,6 +427,28 @@ class Keyring:
         content = KeyringFile(KEYRING_VERSION, kek_id, roots)
         write_durably(self._file, msgspec.json.encode(content))
         self._content = content
+
+
+def read_keyring(file: Path) -> KeyringFile:
+    """Read a keyring's file; ConfigurationError if it is gone, damaged or of another version."""
+    try:
+        content = msgspec.json.decode(file.read_bytes(), type=KeyringFile)
+    except OSError as error:
+        raise ConfigurationError(
+            Fault(
+                str(file),
+                "",
+                f"cannot be read ({error.strerror}); nothing in the store opens without it: put it "
+                "back, or make the node anew",
+            )
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(Fault(str(file), "", f"is damaged ({error})")) from None
+    if content.format_version != KEYRING_VERSION or not content.roots:
+        raise ConfigurationError(
+            Fault(str(file), "format_version", f"is {content.format_version}, expected {KEYRING_VERSION}")
+        )
+    return content
 
 
 def destroy_keyring(folder: Path, keeper: KekKeeper) -> None:

@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from openqci.delivery.admission import Forecast, Quota
 from openqci.delivery.directory import PeerIdentity, SaeDirectory
 from openqci.delivery.etsi014 import Delivery, DemandsUnmet
 from openqci.delivery.etsi014_model import (
+    KEYS_NOT_FOUND,
     STANDARD,
     KeyDemands,
     KeyIdsRequest,
@@ -73,6 +74,37 @@ class KeyStore(Protocol):
         """Run ``work``, which changes nothing, over what is durable now."""
 
 
+class Quotas(Protocol):
+    """Grants key within the quotas of applications."""
+
+    async def take(self, sae: SaeId, bits: int) -> float:
+        """Take bits of an application's quota: 0. Else take none, and return how long to wait, in seconds."""
+
+    def give_back(self, sae: SaeId, bits: int) -> None:
+        """Return the bits of a request that got no key."""
+
+
+class OwnQuotas:
+    """The quotas of applications, kept in this process; who has none may have all."""
+
+    def __init__(self, quotas: Mapping[SaeId, Quota]) -> None:
+        self._quotas = dict(quotas)
+
+    async def take(self, sae: SaeId, bits: int) -> float:
+        """Take them at once."""
+        return self.take_now(sae, bits)
+
+    def take_now(self, sae: SaeId, bits: int) -> float:
+        """Take bits of an application's quota, or return how long to wait."""
+        quota = self._quotas.get(sae)
+        return quota.take(bits, time.monotonic()) if quota is not None else 0.0
+
+    def give_back(self, sae: SaeId, bits: int) -> None:
+        """Return bits."""
+        if (quota := self._quotas.get(sae)) is not None:
+            quota.give_back(bits)
+
+
 class Observer:
     """Hears what a service does; this one does nothing with it."""
 
@@ -80,6 +112,9 @@ class Observer:
         self, interface: str, role: str, caller: SaeId, others: Sequence[SaeId], keys: Sequence[DeliveredKey]
     ) -> None:
         """Keys were handed to an application."""
+
+    def consumed(self, pair: Group, length_bytes: int) -> None:
+        """Key has left the stock of a pair, for its master or a lease."""
 
     def leased(self, caller: SaeId, others: Sequence[SaeId], lease: LeaseDocument) -> None:
         """Keys are kept for an application."""
@@ -92,6 +127,11 @@ class Observer:
 
     def refused(self, interface: str, method: str, caller: str, other: str, refused: RequestRefused) -> None:
         """A request was refused."""
+
+
+def is_noted(refused: RequestRefused) -> bool:
+    """Tell whether a refusal concerns rights or keys, and is written down; bad input is not."""
+    return refused.status == 401 or refused.message == KEYS_NOT_FOUND
 
 
 class KmeService:
@@ -132,7 +172,7 @@ class KmeService:
         self.profile = profile
         self._rests = rests
         self.observer: Observer = Observer()
-        self.quotas: dict[SaeId, Quota] = {}
+        self.quotas: Quotas = OwnQuotas({})
         self.forecasts: dict[Group, Forecast] = {}
         self.on_demand = on_demand
         self.on_special_demand: SpecialDemand | None = None
@@ -217,8 +257,7 @@ class KmeService:
                 KmeView(tx, kme), SaeDirectory(tx), peer, slave, lease_id, time.time()
             )
         )
-        if (quota := self.quotas.get(ended.lease.master_sae)) is not None:
-            quota.give_back(8 * ended.returned_bytes)
+        self.quotas.give_back(ended.lease.master_sae, 8 * ended.returned_bytes)
         self.lease_ended(ended, "released")
         return LeaseReturn(lease_id, ended.returned_bytes // ended.lease.key_bytes)
 
@@ -233,15 +272,14 @@ class KmeService:
     ) -> Result:
         """Do a work that takes keys of a pair's stock, if its master's quota allows it."""
         bits = 8 * number * key_bytes
-        self._admit(pair[0], bits)
+        await self._admit(pair[0], bits)
         try:
             result = await self._with_stock(pair, key_bytes, work)
         except RequestRefused:
-            if (quota := self.quotas.get(pair[0])) is not None:
-                quota.give_back(bits)
+            self.quotas.give_back(pair[0], bits)
             raise
-        if (forecast := self.forecasts.get(pair)) is not None:
-            forecast.consumed.add(number * key_bytes, time.monotonic())
+        self.consumed(pair, number * key_bytes)
+        self.observer.consumed(pair, number * key_bytes)
         return result
 
     async def _with_stock(
@@ -298,10 +336,14 @@ class KmeService:
             if not arrival.done():
                 arrival.set_result(None)
 
-    def _admit(self, sae: SaeId, bits: int) -> None:
+    def consumed(self, pair: Group, length_bytes: int) -> None:
+        """Note for the forecast of a pair what has left its stock, here or by a worker."""
+        if (forecast := self.forecasts.get(pair)) is not None:
+            forecast.consumed.add(length_bytes, time.monotonic())
+
+    async def _admit(self, sae: SaeId, bits: int) -> None:
         """Refuse what goes beyond an application's quota, before anything is looked up."""
-        quota = self.quotas.get(sae)
-        wait_s = quota.take(bits, time.monotonic()) if quota is not None else 0.0
+        wait_s = await self.quotas.take(sae, bits)
         if not wait_s:
             return
         details: tuple[dict[str, object], ...] = ({"requested_bits": bits}, {"reason": "quota"})

@@ -2,6 +2,12 @@
 
 The composition of ``openqci kme run``. What a node does is in :mod:`openqci.services.kme_node`; what it says
 to applications in :mod:`openqci.services.kme`. Stopping lets requests in hand end; ``kill -9`` is as good.
+
+With ``[node] workers`` above 1 this process is the coordinator: processes that it starts and replaces
+(:mod:`openqci.services.worker_pool`) serve ETSI GS QKD 014 and SKIP, on the same store and the same sockets.
+Everything that must exist once stays here: the lines to the peers, the links' fillers, the keeper of stocks,
+the sweeper, keys of the store and their renewal, anchor, audit log, metrics, the operator's interface. So do
+key streams (ETSI GS QKD 004), whose pace is one process's to keep.
 """
 
 import asyncio
@@ -10,6 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,14 +27,20 @@ from openqci.control.configuration import DomainConfiguration
 from openqci.core.errors import ConfigurationError, OpenQCIError, invariant
 from openqci.core.identifiers import KmeId, SaeId, SiteId
 from openqci.delivery.admission import Quota
-from openqci.delivery.agreement import give_up_rest
 from openqci.delivery.directory import SaeDirectory, SaeRecord
 from openqci.delivery.etsi020_rules import KeysReleased
-from openqci.delivery.pair_stock import KeyBatch, RestRule
-from openqci.delivery.skip import SkipRules
+from openqci.delivery.leases import LeaseEnded
+from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import StoreTransaction
 from openqci.keystore.supply import KeySource
 from openqci.services.accept import FILES_PER_ADDRESS, Crowd
+from openqci.services.application_interfaces import (
+    INTERFACES_MAX,
+    ApplicationInterfaces,
+    bind_interfaces,
+    mapped_roles,
+    rest_rule,
+)
 from openqci.services.audit import AuditEvent, AuditLog
 from openqci.services.border_origin import either
 from openqci.services.borders import Borders
@@ -37,22 +50,22 @@ from openqci.services.etsi004_server import Etsi004Server, StreamService
 from openqci.services.https import HttpsListener
 from openqci.services.kem_keys import kem_key
 from openqci.services.keyring import Keyring
-from openqci.services.kme import KmeService
+from openqci.services.kme import KmeService, OwnQuotas
 from openqci.services.kme_config import LinkSection, LoadedConfig, host_and_port
 from openqci.services.kme_node import KmeNode
-from openqci.services.kme_server import OTHER_FILES, KMEEndpoint, KMEServer, allow_open_files
+from openqci.services.kme_server import OTHER_FILES, allow_open_files
 from openqci.services.module_app import module_application
 from openqci.services.operator_app import operator_application
 from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import HttpsTransport
-from openqci.services.pki import fingerprint, peer_identity, read_certificate
-from openqci.services.psk_tls import PskContext, read_psk
+from openqci.services.pki import peer_identity, read_certificate
 from openqci.services.roles import Holder, Role
-from openqci.services.skip_server import PskProtocol, SkipService, skip_application
 from openqci.services.source_push import SourcePush
 from openqci.services.state_folder import AUDIT, StateFolder, counted_on, opened_for_running, store_identity
 from openqci.services.telemetry import Telemetry
 from openqci.services.watch import Watch
+from openqci.services.worker_channel import Act
+from openqci.services.worker_pool import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +116,7 @@ class KmeApp:
         self._own_certificate = read_certificate(self._files.certificate)
         self._zeroised = False
         self._renewing = asyncio.Lock()
+        self.workers: WorkerPool | None = None
         self._kek_due = False
         self.stop = asyncio.Event()
         self._to_stop: list[Callable[[], Awaitable[None]]] = []
@@ -137,31 +151,28 @@ class KmeApp:
         self.domain.changed = self._domain_changed
         if self.domain.current is not None:
             self.node.far.take(self.domain.current)
-        profile = config.etsi014.profile()
-        self._rests = RestRule(profile.key_size_bits // 8, give_up_rest)
         self.borders = self._make_borders()
         demand = self.node.demand if self.borders is None else either(self.borders.stocks, self.node.demand)
-        self.service = KmeService(self.store, on_demand=demand, profile=profile, rests=self._rests)
+        self.service = KmeService(
+            self.store, on_demand=demand, profile=config.etsi014.profile(), rests=rest_rule(loaded)
+        )
         self.node.stock_arrived = self._stock_arrived
         self.service.observer = self.watch
-        self.service.quotas = {
-            SaeId(sae.id): Quota(sae.quota_bps, 8 * (sae.quota_burst_bytes or sae.quota_bps))
-            for sae in config.sae
-            if sae.quota_bps is not None
-        }
+        self.service.quotas = quotas = OwnQuotas(
+            {
+                SaeId(sae.id): Quota(sae.quota_bps, 8 * (sae.quota_burst_bytes or sae.quota_bps))
+                for sae in config.sae
+                if sae.quota_bps is not None
+            }
+        )
         self.node.trouble = self._trouble
         self.node.happened = self.watch.happened
         self.node.expired = self.watch.expired
-        self.node.lease_expired = lambda ended: self.service.lease_ended(ended, "expired")
-        host, port = host_and_port(config.listen.sae)
-        self.sae_server = KMEServer(
-            [KMEEndpoint(loaded.kme_id, port, files.certificate, files.key)],
-            self.service,
-            files.authority,
-            host=host,
-            contexts=lambda _: files.server_context(),
-            identity=partial(peer_identity, rule=config.etsi014.sae_id_from, others=self._mapped_roles()),
-        )
+        self.node.lease_expired = self._lease_expired
+        if config.node.workers > 1:
+            self.workers = WorkerPool(
+                loaded, self._folder.lock, self._keyring(), demand, self.service, quotas, self.watch
+            )
         peer_host, peer_port = host_and_port(config.listen.peer)
         self.peer_listener = HttpsListener(
             peer_application(self.node.desk, frozenset(KmeId(peer.kme_id) for peer in config.peer)),
@@ -185,19 +196,22 @@ class KmeApp:
             files.server_context(),
         )
         self._to_stop.append(self.node.close)
-        self._skip_listeners = self._make_skip()
         self._stream_servers = self._make_etsi004()
         self._module_listeners = self._make_module_listener(sources.values())
-        listeners: list[HttpsListener | KMEServer | Etsi004Server] = [
-            *self._skip_listeners,
+        applications = self.applications = self.workers or ApplicationInterfaces(
+            loaded, self.store, self.service, self.node.demand, self.watch, bind_interfaces(loaded)
+        )
+        listeners: list[HttpsListener | Etsi004Server | ApplicationInterfaces | WorkerPool] = [
             *self._stream_servers,
             *self._module_listeners,
             *(self.borders.listeners() if self.borders is not None else ()),
             self.operator_listener,
+            self.peer_listener,
+            applications,
         ]
         self._crowds = self._crowds_by_listener()
-        allow_open_files(OTHER_FILES + len(self._crowds) * FILES_PER_ADDRESS)
-        for listener in [*listeners, self.peer_listener, self.sae_server]:
+        allow_open_files(OTHER_FILES + (len(self._crowds) + INTERFACES_MAX) * FILES_PER_ADDRESS)
+        for listener in listeners:
             self._to_stop.append(listener.stop)
             await listener.start()
         self.audit.record(
@@ -223,52 +237,23 @@ class KmeApp:
         return borders
 
     def _crowds_by_listener(self) -> dict[str, Crowd]:
-        """Return who is connected to each interface, by its name in ``[listen]``."""
+        """Return who is connected to each interface of this process, by its name in ``[listen]``.
+
+        Those of applications tell it themselves.
+        """
         listen = self.loaded.config.listen
         further: list[HttpsListener | Etsi004Server] = [
-            *self._skip_listeners,
             *self._stream_servers,
             *self._module_listeners,
             *(self.borders.listeners() if self.borders is not None else ()),
         ]
-        names = [name for name in ("skip", "skip_psk", "etsi004", "module") if getattr(listen, name)]
+        names = [name for name in ("etsi004", "module") if getattr(listen, name)]
         names += ["etsi020"] * (len(further) - len(names))
         return {
-            "sae": self.sae_server.crowd,
             "peer": self.peer_listener.crowd,
             "operator": self.operator_listener.crowd,
             **{name: listener.crowd for name, listener in zip(names, further, strict=True)},
         }
-
-    def _make_skip(self) -> list[HttpsListener]:
-        """Return the listeners of SKIP that the configuration asks for: with certificates, with keys."""
-        config = self.loaded.config
-        rules = SkipRules(tuple(config.skip.remote_systems))
-        service = SkipService(
-            self.loaded.kme_id,
-            self.store,
-            rules,
-            on_demand=self.node.demand,
-            observer=self.watch,
-            rests=self._rests,
-        )
-        application, listeners = skip_application(service), []
-        if config.listen.skip is not None:
-            address = host_and_port(config.listen.skip)
-            identity = partial(peer_identity, rule=config.etsi014.sae_id_from, others=self._mapped_roles())
-            context = self._files.server_context()
-            listeners.append(HttpsListener(application, *address, context, identity=identity))
-        if config.listen.skip_psk is not None:
-            holders = {sae.psk_identity: sae for sae in config.sae if sae.psk_identity is not None}
-            psk = PskContext(
-                {name: read_psk(self.loaded.path(sae.psk_file or "")) for name, sae in holders.items()},
-                without_forward_secrecy=config.skip.without_forward_secrecy,
-            )
-            applications = {name: SaeId(sae.id) for name, sae in holders.items()}
-            protocol = partial(PskProtocol, psk=psk, applications=applications)
-            address = host_and_port(config.listen.skip_psk)
-            listeners.append(HttpsListener(application, *address, psk.context, protocol))
-        return listeners
 
     def _make_etsi004(self) -> list[Etsi004Server]:
         """Return the listener for key streams, if the configuration asks for one."""
@@ -309,11 +294,9 @@ class KmeApp:
         try:
             contexts = self._peer_files.server_context(), self._files.server_context()
             self._own_certificate = read_certificate(self._files.certificate)
-            await self.sae_server.reload(self._files.is_revoked)
+            await self.applications.reload()
             await self.peer_listener.reload(contexts[0], self._files.is_revoked)
             await self.operator_listener.reload(contexts[1], self._files.is_revoked)
-            if self.loaded.config.listen.skip is not None:
-                await self._skip_listeners[0].reload(self._files.server_context(), self._files.is_revoked)
             for listener in self._module_listeners:
                 await listener.reload(self._files.server_context(), self._files.is_revoked)
             for server in self._stream_servers:
@@ -413,13 +396,21 @@ class KmeApp:
         """
         async with self._renewing:
             keyring = self._keyring()
-            if len(keyring.numbers) == 1:
-                await asyncio.to_thread(keyring.begin_renewal)
+            async with self._workers_steady():
+                if len(keyring.numbers) == 1:
+                    await asyncio.to_thread(keyring.make_root)
+                # Nobody seals under the new key until all open it; and before the pass below begins, nobody
+                # seals under the old one any more.
+                await self._order(Act.LEARN_ROOTS)
+                keyring.use_newest()
+                await self._order(Act.USE_NEWEST_ROOT)
             place: tuple[int, int] | None = (0, -1)
             while place is not None:
                 place = await self.store.run(lambda tx, place=place: tx.reseal(*place))  # type: ignore[misc]
                 await asyncio.sleep(RESEAL_REST_S)
-            await asyncio.to_thread(keyring.end_renewal)
+            async with self._workers_steady():
+                await asyncio.to_thread(keyring.end_renewal)
+                await self._order(Act.FORGET_OLD_ROOTS)
         self._kek_due = False
         self._trouble("key renewal", self.loaded.kme_id, None)
         number = keyring.numbers[-1]
@@ -429,13 +420,23 @@ class KmeApp:
     async def _renew_kek(self) -> None:
         """Renew the key-encryption key alone, at start and stop: no earlier copy of the keyring opens."""
         try:
-            await asyncio.to_thread(self._keyring().renew_kek)
+            async with self._workers_steady():
+                await asyncio.to_thread(self._keyring().renew_kek)
         except (OpenQCIError, OSError) as error:
             self._kek_due = True
             self._trouble("key renewal", self.loaded.kme_id, str(error))
         else:
             self._kek_due = False
             self._trouble("key renewal", self.loaded.kme_id, None)
+
+    def _workers_steady(self) -> AbstractAsyncContextManager[None]:
+        """While this is held, no worker is about to read the keyring."""
+        return self.workers.steady() if self.workers is not None else nullcontext()
+
+    async def _order(self, act: Act) -> None:
+        """Have all workers do something, if there are any."""
+        if self.workers is not None:
+            await self.workers.order(act)
 
     def _keyring(self) -> Keyring:
         keyring = self._folder.keyring
@@ -473,8 +474,11 @@ class KmeApp:
             "certificate_days_left": self._certificate_days_left(),
             "alarms": self.watch.alarms(),
             "connections": {
-                name: {"open": len(crowd), "closed": dict(crowd.closed)}
-                for name, crowd in self._crowds.items()
+                **self.applications.connections(),
+                **{
+                    name: {"open": len(crowd), "closed": dict(crowd.closed)}
+                    for name, crowd in self._crowds.items()
+                },
             },
             "domain": describe(self.domain.current),
             "kem": {
@@ -482,6 +486,7 @@ class KmeApp:
                 "key_id": self._kem_key.public.key_id.hex(),
                 "public_key": base64.b64encode(self._kem_key.public.key).decode(),
             },
+            "workers": self.workers.status() if self.workers is not None else [],
             "audit_head": {"number": self.audit.head.number, "hash": self.audit.head.hash},
             "borders": await self.borders.status() if self.borders is not None else None,
             **self._with_forecasts(await self.node.status()),
@@ -506,13 +511,15 @@ class KmeApp:
     async def zeroise(self, officer: Holder) -> None:
         """Destroy all key of this node, and stop.
 
-        The key-encryption key goes first: without it no segment opens.
+        The key-encryption key goes first: without it no segment opens. Workers end at the same time: they
+        have root keys in memory.
         """
         log.critical("zeroised by %s %s", officer.role.value, officer.name)
         self.audit.record(AuditEvent.ZEROISED, officer.name, officer.role.value)
         self._zeroised = True
         try:
-            await asyncio.to_thread(self._folder.destroy_kek)
+            ending = self.workers.stop(drain=False) if self.workers is not None else asyncio.sleep(0)
+            await asyncio.gather(asyncio.to_thread(self._folder.destroy_kek), ending)
         finally:
             self.stop.set()
 
@@ -522,18 +529,15 @@ class KmeApp:
             await self.store.run(lambda tx: None)
         except OpenQCIError as error:
             return [str(error)]
+        if self.workers is not None and not any(worker["serving"] for worker in self.workers.status()):
+            return ["no worker serves"]
         return []
 
     def _trouble(self, code: str, subject: str, reason: str | None) -> None:
         self.watch.trouble(code, subject, reason)
 
     def _mapped_roles(self) -> dict[str, tuple[Role, str]]:
-        """Return who the configuration gives a role by certificate. The node's own may look."""
-        mapped = {
-            fingerprint(read_certificate(self.loaded.path(each.certificate))): (Role(each.role), each.name)
-            for each in self.loaded.config.role
-        }
-        return {fingerprint(self._own_certificate): (Role.OPERATOR, self.loaded.kme_id), **mapped}
+        return mapped_roles(self.loaded, self._own_certificate)
 
     def _look_at_certificate(self) -> None:
         days = self._certificate_days_left()
@@ -545,9 +549,19 @@ class KmeApp:
         return round(left.total_seconds() / 86400, 2)
 
     def _keys_released(self, released: KeysReleased) -> None:
-        self.service.stock_arrived(released.master, released.slave, released.additional, released.key_bytes)
+        self._wake(released.master, released.slave, released.additional, released.key_bytes)
 
     def _stock_arrived(self, batch: KeyBatch) -> None:
-        self.service.stock_arrived(
-            batch.master_sae, batch.slave_sae, batch.additional_slaves, batch.length_bytes
-        )
+        self._wake(batch.master_sae, batch.slave_sae, batch.additional_slaves, batch.length_bytes)
+
+    def _lease_expired(self, ended: LeaseEnded) -> None:
+        """What a lease has put back is there for those who wait, here and in all workers."""
+        lease = ended.lease
+        self.watch.lease_ended(lease, ended.returned_bytes, "expired")
+        self._wake(lease.master_sae, lease.slave_sae, lease.additional_slaves, ended.returned_bytes)
+
+    def _wake(self, master: SaeId, slave: SaeId, additional: tuple[SaeId, ...], length_bytes: int) -> None:
+        """Wake the requests that wait for key of a pair, here and in all workers."""
+        self.service.stock_arrived(master, slave, additional, length_bytes)
+        if self.workers is not None:
+            self.workers.arrived(master, slave, additional, length_bytes)

@@ -25,6 +25,9 @@ from openqci.services.tls import TlsFiles
 from openqci.services.toml_config import faults_against, read_toml, schema_of
 
 CONFIG_VERSION = 1
+WORKERS_MAX = 64
+"""Each worker has a connection to PostgreSQL, which takes 100 unless it is told otherwise."""
+
 SOURCE_KINDS = "[link.etsi014], [link.etsi004] and [link.etsi004_push]"
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -49,12 +52,14 @@ class NodeSection(Section, frozen=True, kw_only=True):
     """``[node]``: who this KME is, where it keeps its state, and what it may be used for.
 
     A ``production`` node refuses key of simulated sources (invariant I7); a ``laboratory`` node takes it and
-    says so in the provenance of every key.
+    says so in the provenance of every key. With several ``workers``, so many processes beside the first serve
+    the applications (ETSI GS QKD 014 and SKIP); that takes a store in PostgreSQL.
     """
 
     kme_id: Name
     state_dir: PathText
     mode: Literal["production", "laboratory"] = "production"
+    workers: Annotated[int, Meta(ge=1, le=WORKERS_MAX)] = 1
 
 
 class TlsSection(Section, frozen=True, kw_only=True):
@@ -421,6 +426,12 @@ class LoadedConfig:
         return (self.file.parent / text).absolute()
 
     @property
+    def processes(self) -> int:
+        """How many processes run the node and share its store."""
+        workers = self.config.node.workers
+        return 1 + workers if workers > 1 else 1
+
+    @property
     def state_dir(self) -> Path:
         return self.path(self.config.node.state_dir)
 
@@ -576,6 +587,12 @@ def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
             fault(
                 f"kek.{name}", "is missing; a key-encryption key in a token needs module, token and pin_file"
             )
+    if config.node.workers > 1 and config.store.kind != "postgresql":
+        fault(
+            "node.workers",
+            f"is {config.node.workers}, and the store is SQLite, which one process serves; expected 1, or "
+            '[store] kind = "postgresql"',
+        )
     if config.store.kind == "postgresql" and config.store.url_file is None:
         fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
     if config.etsi004.ttl_s_default > config.etsi004.ttl_s_max:

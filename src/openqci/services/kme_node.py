@@ -31,7 +31,7 @@ from openqci.delivery.far_ends import FarEnds, FarEvent
 from openqci.delivery.key_ids import BATCH_TAG_BITS
 from openqci.delivery.leases import LeaseEnded
 from openqci.delivery.pair_stock import KeyBatch, destroy_expired, stock_keys
-from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, PeerRules, Standing
+from openqci.delivery.peers import DepositSettled, Event, LinkRole, Meeting, OwnStore, PeerRules, Standing
 from openqci.delivery.relay_rooms import EpochRooms
 from openqci.delivery.supply import BATCH_KEY_BYTES_MIN, KEY_UNIT_BYTES, PairDemand
 from openqci.keystore import deposits
@@ -42,7 +42,7 @@ from openqci.relay.carriage import LANE as RELAY_LANE
 from openqci.relay.carriage import Carriage
 from openqci.services.kme_config import LinkSection, LoadedConfig
 from openqci.services.logs import about
-from openqci.services.peer_line import KeyStore, OwnStore, PeerDesk, PeerEndpoint, PeerLine, PeerTransport
+from openqci.services.peer_line import KeyStore, PeerDesk, PeerEndpoint, PeerLine, PeerTransport
 from openqci.services.relay_keeper import NO_LINK, RelayKeeper
 
 log = logging.getLogger(__name__)

@@ -89,7 +89,8 @@ class KMEEndpoint:
 class KMEServer:
     """Serves all ``endpoints`` from one event loop.
 
-    ``ca`` is the PEM file of the authority whose client certificates are accepted.
+    ``ca`` is the PEM file of the authority whose client certificates are accepted. ``bound`` are sockets that
+    listen already, one for each endpoint, instead of those of its own.
     """
 
     def __init__(
@@ -101,12 +102,13 @@ class KMEServer:
         host: str = "127.0.0.1",
         contexts: Callable[[KMEEndpoint], ssl.SSLContext] | None = None,
         identity: Callable[[bytes], PeerIdentity | None] = peer_identity,
+        bound: Sequence[socket.socket] = (),
     ) -> None:
         self._endpoints, self._service, self._host = tuple(endpoints), service, host
         self._contexts = contexts or functools.partial(tls_context, ca=ca)
         self._state = ConnectionsState(identity)
         self._state.default_headers = list(PROTECTED_HEADERS)
-        self._bound: list[socket.socket] = []
+        self._bound: list[socket.socket] = list(bound)
         self._crowds = [Crowd() for _ in self._endpoints]
         self._servers: list[Listening] = []
 
@@ -123,7 +125,8 @@ class KMEServer:
     async def start(self) -> None:
         """Listen for all KMEs, or raise ConfigurationError and listen for none."""
         allow_open_files(len(self._endpoints) * (1 + CONNECTIONS_PER_KME) + OTHER_FILES)
-        self._bound = bind_all(self._host, [endpoint.port for endpoint in self._endpoints])
+        if not self._bound:
+            self._bound = bind_all(self._host, [endpoint.port for endpoint in self._endpoints])
         try:
             await self._serve()
         except BaseException:

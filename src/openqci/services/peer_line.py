@@ -33,6 +33,7 @@ from openqci.delivery.peers import (
     Event,
     LinkRole,
     Meeting,
+    OwnStore,
     PeerHello,
     PeerRules,
     PeerTurn,
@@ -73,14 +74,6 @@ class KeyStore(Protocol):
 
     async def read(self, work: Callable[[StoreTransaction], Result]) -> Result:
         """Run ``work``, which changes nothing, over what is durable now: it waits for no commit."""
-
-
-@dataclass(frozen=True)
-class OwnStore:
-    """Which store this KME has: its identity and how often it was opened."""
-
-    store_id: str
-    generation: int
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ DEFAULT_SCHEMA = "openqci"
 CONNECT_S_MAX = 10.0
 COMMAND_S_MAX = 30.0
 RECONNECT_S = 1.0
+IDLE_IN_GROUP_S_MAX = 10.0
+"""How long PostgreSQL waits for the next statement of a group, which comes within milliseconds. A process
+that hangs inside of one holds the lock for which all others wait: its session is ended, its group undone."""
+
 STREAMS_CACHED_MAX = 65_536
 SEGMENTS_READ_AT_ONCE = 16
 
@@ -85,7 +89,12 @@ class Line:
         import asyncpg
 
         self.drop()
-        settings = {"search_path": self.schema, "synchronous_commit": "on", "application_name": "openqci"}
+        settings = {
+            "search_path": self.schema,
+            "synchronous_commit": "on",
+            "application_name": "openqci",
+            "idle_in_transaction_session_timeout": str(round(1000 * IDLE_IN_GROUP_S_MAX)),
+        }
         self._connection = self._wait(
             asyncpg.connect(
                 self._url, timeout=CONNECT_S_MAX, command_timeout=COMMAND_S_MAX, server_settings=settings

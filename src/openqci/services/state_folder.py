@@ -8,7 +8,7 @@
       store.sqlite      key and records, unless they are in PostgreSQL
       anchor.json       which store this is, and how far it had come: an older copy of it is refused
       audit/            the audit log
-      lock              held by the process that runs the node
+      lock              held by the process that runs the node, and by its workers
 """
 
 import os
@@ -20,17 +20,19 @@ import msgspec
 
 from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId
+from openqci.delivery.peers import OwnStore
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.services.data_directory import lock_directory, unusable_named, write_durably
 from openqci.services.keyring import FileKeks, KekKeeper, Keyring, Pkcs11Keks, destroy_keyring
 from openqci.services.kme_config import LoadedConfig
-from openqci.services.peer_line import OwnStore
 from openqci.services.postgres_store import PostgresKeyStore, erase, read_url
 from openqci.services.sqlite_store import SqliteKeyStore
 
 NODE_FILE, STORE_FILE, AUDIT, ANCHOR = "node.json", "store.sqlite", "audit", "anchor.json"
 STATE_VERSION = 1
 IDENTITY_KIND = "store-identity"
+ORPHANS_END_S_MAX = 5.0
+"""How long a start waits for the workers of a node that was killed; they end with it."""
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ class NodeDescription(msgspec.Struct, frozen=True):
 
 
 class StateFolder:
-    """A node's state folder, locked: one process runs it."""
+    """A node's state folder, locked: one process runs it, alone or with the workers that it has started."""
 
     def __init__(self, loaded: LoadedConfig, lock: int) -> None:
         self.path, self._loaded, self._lock = loaded.state_dir, loaded, lock
@@ -119,24 +121,41 @@ class StateFolder:
                         f"{kme_id!r} (version {STATE_VERSION})",
                     )
                 )
-            return cls(loaded, lock_directory(path))
+            return cls(loaded, lock_directory(path, ORPHANS_END_S_MAX))
+
+    @property
+    def lock(self) -> int:
+        """The open lock: a process that inherits it holds the folder, too."""
+        return self._lock
 
     def open_store(self) -> "SqliteKeyStore | PostgresKeyStore":
         """Open the node's store."""
         if self.keyring is None:
             self.keyring = Keyring.open(self.path, self.keeper())
-        sealer, database = self.keyring.sealer, self._database()
-        store: SqliteKeyStore | PostgresKeyStore
-        if database is None:
-            store = SqliteKeyStore.open(self.path / STORE_FILE, sealer)
-        else:
-            store = PostgresKeyStore.open(database[0], sealer, database[1])
+        self.keyring.sealer.share_between(self._loaded.processes)
+        store = self._store(self.keyring)
         try:
             self.keyring.sweep()
         except BaseException:
             store.close()
             raise
         return store
+
+    def share_store(self, root_key: int) -> "SqliteKeyStore | PostgresKeyStore":
+        """Open the store beside the process that runs the node, and seal under the root key that it uses.
+
+        The keys are that one's to renew and to sweep.
+        """
+        self.keyring = Keyring.open(self.path, self.keeper())
+        self.keyring.sealer.use(root_key)
+        self.keyring.sealer.share_between(self._loaded.processes)
+        return self._store(self.keyring)
+
+    def _store(self, keyring: Keyring) -> "SqliteKeyStore | PostgresKeyStore":
+        database = self._database()
+        if database is None:
+            return SqliteKeyStore.open(self.path / STORE_FILE, keyring.sealer)
+        return PostgresKeyStore.open(database[0], keyring.sealer, database[1])
 
     def keeper(self) -> KekKeeper:
         """Return what keeps the node's key-encryption key."""

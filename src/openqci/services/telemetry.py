@@ -73,6 +73,10 @@ class Telemetry:
         )
         self.batches_under_way = self._gauge("batches_under_way", "Batches that wait for their legs.")
         self.alarms_active = self._gauge("alarms_active", "Alarms that stand now, by code.", "code")
+        self.workers_serving = self._gauge(
+            "workers_serving", "Worker processes that serve applications; 0 in a node of one process."
+        )
+        self.workers_replaced = self._counter("workers_replaced", "Worker processes that ended unasked.")
         self.certificate_days_left = self._gauge(
             "certificate_days_left", "Days until this node's own certificate ends."
         )
@@ -104,6 +108,7 @@ class Telemetry:
                 told = self._closed_told.get((listener, reason), 0)
                 self.connections_closed.labels(listener, reason).inc(count - told)
                 self._closed_told[listener, reason] = count
+        self.workers_serving.set(sum(worker["serving"] for worker in status["workers"]))
         self.certificate_days_left.set(status["certificate_days_left"])
         return generate_latest(self.registry)
 

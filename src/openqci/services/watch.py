@@ -15,7 +15,7 @@ from openqci.core.errors import RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.core.keys import DeliveredKey
 from openqci.delivery.agreement import BatchAgreed, BatchFailed
-from openqci.delivery.etsi014_model import KEYS_NOT_FOUND, LeaseDocument
+from openqci.delivery.etsi014_model import LeaseDocument
 from openqci.delivery.etsi020_rules import Accounted, BorderEvent
 from openqci.delivery.leases import Lease
 from openqci.delivery.named_keys import NamedKey
@@ -23,7 +23,7 @@ from openqci.delivery.pair_stock import KeyBatch
 from openqci.delivery.peers import DepositSettled, Meeting, Standing
 from openqci.keystore.deposits import Verdict
 from openqci.services.audit import AuditEvent, AuditLog
-from openqci.services.kme import Observer
+from openqci.services.kme import Observer, is_noted
 from openqci.services.logs import about
 from openqci.services.telemetry import Telemetry
 
@@ -44,6 +44,7 @@ SEVERITY = {
     "source": "major",
     "stock": "major",
     "over-committed": "major",
+    "worker": "major",
     "certificate ends": "minor",
     "key renewal": "major",
     "clock": "minor",
@@ -114,15 +115,28 @@ class Watch(Observer):
         self, interface: str, role: str, caller: SaeId, others: Sequence[SaeId], keys: Sequence[DeliveredKey]
     ) -> None:
         """Keys were handed to an application."""
-        self._delivered(interface, role).inc(len(keys))
+        size_bits = 8 * len(keys[0].key) if keys else 0
+        self.delivered_ids(interface, role, caller, others, [key.key_id for key in keys], size_bits)
+
+    def delivered_ids(
+        self,
+        interface: str,
+        role: str,
+        caller: str,
+        others: Sequence[str],
+        key_ids: Sequence[str],
+        size_bits: int,
+    ) -> None:
+        """Keys with these IDs were handed to an application, here or by a worker."""
+        self._delivered(interface, role).inc(len(key_ids))
         self.audit.record(
             AuditEvent.KEYS_DELIVERED,
             caller,
             role,
             interface=interface,
             others=list(others),
-            key_ids=[key.key_id for key in keys],
-            size_bits=8 * len(keys[0].key) if keys else 0,
+            key_ids=list(key_ids),
+            size_bits=size_bits,
         )
 
     def leased(self, caller: SaeId, others: Sequence[SaeId], lease: LeaseDocument) -> None:
@@ -156,7 +170,7 @@ class Watch(Observer):
 
     def refused(self, interface: str, method: str, caller: str, other: str, refused: RequestRefused) -> None:
         """A request was refused; what concerns rights and keys is written down, bad input is not."""
-        if refused.status == 401 or refused.message == KEYS_NOT_FOUND:
+        if is_noted(refused):
             self.audit.record(
                 AuditEvent.REFUSED,
                 caller,

@@ -49,6 +49,11 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         f"{status['keys_delivered']} keys delivered  version {status['version']}"
     ]
     lines += [f"ALARM  {alarm['code']} {alarm['subject']}: {alarm['reason']}" for alarm in status["alarms"]]
+    lines += [
+        f"worker {worker['worker']:<20} "
+        + (f"process {worker['pid']}, {worker['answers']} answers" if worker["serving"] else "does not serve")
+        for worker in status["workers"]
+    ]
     lines += [f"peer   {peer['kme_id']:20} {'met' if peer['met'] else 'not met'}" for peer in status["peers"]]
     lines += [
         f"link   {link['link']:20} {link['own_bytes']:>12} bytes to lead, {link['peer_bytes']} to follow"
