@@ -1,5 +1,6 @@
 """What PostgreSQL brings along: other processes, lines that break, settings that are wrong."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from openqci.core.errors import ConfigurationError, KeyUnavailable
@@ -49,6 +51,19 @@ def filled(schema: str) -> tuple[PostgresKeyStore, bytes]:
     return store, key
 
 
+def sql(statement: str) -> list[Any]:
+    """Run a statement on a connection of its own."""
+
+    async def run() -> list[Any]:
+        connection = await asyncpg.connect(server_url())
+        try:
+            return list(await connection.fetch(statement))
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
 def test_several_processes_spend_one_stream_and_no_byte_twice() -> None:
     schema = new_schema()
     store, key = filled(schema)
@@ -80,16 +95,8 @@ def test_several_processes_spend_one_stream_and_no_byte_twice() -> None:
 def test_a_line_that_breaks_fails_its_group_and_is_made_anew() -> None:
     schema = new_schema()
     store, key = filled(schema)
-    other = PostgresKeyStore.open(server_url(), KEK, new_schema())
-
-    def cut(tx: Any) -> None:
-        tx._line.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'openqci' AND pid <> pg_backend_pid()"
-        )
-
     assert store.submit(lambda tx: bytes(tx.take(KME, STREAM, 0, 32).reveal())).result(20) == key[:32]
-    other.submit(cut).result(20)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'openqci'")
     refused = 0
     for _ in range(100):
         try:
@@ -99,7 +106,6 @@ def test_a_line_that_breaks_fails_its_group_and_is_made_anew() -> None:
             refused += 1
     assert refused >= 1 and taken == key[32:64]
     store.close()
-    other.close()
 
 
 def test_a_process_that_hangs_inside_a_group_does_not_hold_up_the_others(
@@ -130,10 +136,10 @@ def test_a_commit_whose_end_nobody_knows_is_said_so(monkeypatch: pytest.MonkeyPa
     store, _ = filled(new_schema())
     script = store._line.script
 
-    def break_at_commit(statements: str) -> None:
+    def break_at_commit(statements: str) -> str:
         if statements == "COMMIT":
             raise ConnectionResetError("reset by peer")
-        script(statements)
+        return script(statements)
 
     monkeypatch.setattr(store._line, "script", break_at_commit)
     with pytest.raises(StoreUnavailable, match="whether it happened is not known"):
@@ -186,13 +192,7 @@ def test_the_address_is_read_from_a_private_file(tmp_path: Path) -> None:
 def test_sealed_bytes_are_all_that_postgresql_sees() -> None:
     schema = new_schema()
     store, key = filled(schema)
-    found: list[bytes] = []
-
-    def look(tx: Any) -> None:
-        found.extend(bytes(row["sealed"]) for row in tx._line.rows("SELECT sealed FROM segment"))
-
-    store.submit(look).result(20)
-    everything = b"".join(found)
+    everything = b"".join(bytes(row["sealed"]) for row in sql(f"SELECT sealed FROM {schema}.segment"))
     assert len(everything) > len(key)
     assert not any(key[at : at + 8] in everything for at in range(0, len(key), 8))
     store.close()

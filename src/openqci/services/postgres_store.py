@@ -2,8 +2,9 @@
 
 The rules are the ledger's, the groups those of :mod:`openqci.services.group_commit`; the rows are in a schema
 of their own. A group holds one advisory lock for the length of its transaction, so that processes which share
-a store take turns by groups and cannot deadlock. What is cached of streams is forgotten when another process
-has committed since.
+a store take turns by groups and cannot deadlock. Works change memory, and what is left of the changes is
+written in one statement at the group's end (:mod:`openqci.services.postgres_rows`): a round trip costs more
+than most works.
 
 ``synchronous_commit`` is on: a result leaves when PostgreSQL has the group on its disk, and on that of its
 synchronous standbys if it has any. If the connection breaks during the commit nobody knows whether the group
@@ -16,25 +17,19 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import uvloop
+
 from openqci.core.errors import ConfigurationError, Fault, invariant
-from openqci.core.identifiers import KmeId, StreamId
+from openqci.core.identifiers import KmeId
 from openqci.crypto.sealing import Sealer
-from openqci.keystore.ledger import (
-    SEGMENT_BYTES,
-    KeyLedger,
-    PlacedSegment,
-    Segment,
-    StreamRow,
-    check_opens,
-    sealed_check,
-)
+from openqci.keystore.ledger import KeyLedger, check_opens, sealed_check
 from openqci.services.group_commit import GroupCommitStore, StoreUnavailable
-from openqci.services.sqlite_store import after_prefix
+from openqci.services.postgres_rows import TABLES, PostgresRows
 
 if TYPE_CHECKING:
     import asyncpg
@@ -43,7 +38,9 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 notes which kinds of rows each commit has touched; a store of version 1 is brought to it when opened."""
+
 DEFAULT_SCHEMA = "openqci"
 CONNECT_S_MAX = 10.0
 COMMAND_S_MAX = 30.0
@@ -52,26 +49,8 @@ IDLE_IN_GROUP_S_MAX = 10.0
 """How long PostgreSQL waits for the next statement of a group, which comes within milliseconds. A process
 that hangs inside of one holds the lock for which all others wait: its session is ended, its group undone."""
 
-STREAMS_CACHED_MAX = 65_536
-SEGMENTS_READ_AT_ONCE = 16
-
-TABLES = """
-CREATE TABLE IF NOT EXISTS meta (
-    version integer NOT NULL, commits bigint NOT NULL, kek_check bytea NOT NULL
-);
-CREATE TABLE IF NOT EXISTS stream (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, kme text COLLATE "C" NOT NULL,
-    name bytea NOT NULL, "end" bigint NOT NULL, stock bigint NOT NULL, UNIQUE (kme, name)
-);
-CREATE TABLE IF NOT EXISTS segment (
-    stream bigint NOT NULL, start bigint NOT NULL, length integer NOT NULL, sealed bytea NOT NULL,
-    PRIMARY KEY (stream, start)
-);
-CREATE TABLE IF NOT EXISTS record (
-    kme text COLLATE "C" NOT NULL, kind text COLLATE "C" NOT NULL, key bytea NOT NULL,
-    body bytea NOT NULL, PRIMARY KEY (kme, kind, key)
-);
-"""
+UNCHANGED = "SELECT 0"
+"""What PostgreSQL says of a query without rows."""
 
 
 class Line:
@@ -79,7 +58,7 @@ class Line:
 
     def __init__(self, url: str, schema: str) -> None:
         self._url, self.schema = url, schema
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._connection: asyncpg.Connection[Any] | None = None
         # One lock per store: a schema is a store.
         self.lock_number = int.from_bytes(hashlib.sha256(schema.encode()).digest()[:8], "big", signed=True)
@@ -94,6 +73,10 @@ class Line:
             "synchronous_commit": "on",
             "application_name": "openqci",
             "idle_in_transaction_session_timeout": str(round(1000 * IDLE_IN_GROUP_S_MAX)),
+            # Every statement finds its rows by a primary key, also where a table was empty when the
+            # statement was planned.
+            "enable_seqscan": "off",
+            "plan_cache_mode": "force_generic_plan",
         }
         self._connection = self._wait(
             asyncpg.connect(
@@ -109,9 +92,9 @@ class Line:
         """Run a statement; return PostgreSQL's word for it, such as ``DELETE 1``."""
         return self._wait(self._open.execute(statement, *values))
 
-    def script(self, statements: str) -> None:
-        """Run several statements that take no values, in one turn."""
-        self._wait(self._open.execute(statements))
+    def script(self, statements: str) -> str:
+        """Run several statements that take no values, in one round trip; return PostgreSQL's last word."""
+        return self._wait(self._open.execute(statements))
 
     def rows(self, statement: str, *values: object) -> "list[asyncpg.Record]":
         return self._wait(self._open.fetch(statement, *values))
@@ -141,183 +124,26 @@ class Line:
         return self._loop.run_until_complete(work)
 
 
-class PostgresRows:
-    """Rows of the ledger in PostgreSQL. Stream rows are cached, and what a work changed can be undone."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._cache: dict[tuple[KmeId, StreamId], StreamRow] = {}
-        self._before: dict[tuple[KmeId, StreamId], StreamRow | None] = {}
-        self.changed = False
-
-    def keep(self) -> None:
-        """A work ended well: what it changed in the cache stays."""
-        self._before.clear()
-
-    def undo(self) -> None:
-        """A work was rolled back: bring back what was cached before it."""
-        for place, row in self._before.items():
-            if row is None:
-                self._cache.pop(place, None)
-            else:
-                self._cache[place] = row
-        self._before.clear()
-
-    def forget(self) -> None:
-        """Drop the cache: a group was rolled back, or another process has written."""
-        self._cache.clear()
-        self._before.clear()
-
-    def shrink(self) -> None:
-        """Keep the cache within its bound."""
-        if len(self._cache) > STREAMS_CACHED_MAX:
-            self._cache.clear()
-
-    def stream(self, kme: KmeId, stream: StreamId) -> StreamRow | None:
-        row = self._cache.get((kme, stream))
-        if row is None:
-            found = self._line.row(
-                'SELECT number, "end", stock FROM stream WHERE kme = $1 AND name = $2', kme, stream.encode()
-            )
-            if found is None:
-                return None
-            row = self._cache[kme, stream] = StreamRow(*found)
-        return row
-
-    def put_stream(self, kme: KmeId, stream: StreamId, end: int, stock: int) -> StreamRow:
-        old = self.stream(kme, stream)
-        self.changed = True
-        if old is None:
-            made = self._line.row(
-                'INSERT INTO stream (kme, name, "end", stock) VALUES ($1, $2, $3, $4) RETURNING number',
-                kme,
-                stream.encode(),
-                end,
-                stock,
-            )
-            row = StreamRow(int(made["number"]) if made else 0, end, stock)
-        else:
-            invariant(end >= old.end, "the end of a stream never goes back")
-            row = StreamRow(old.number, end, stock)
-            self._line.execute(
-                'UPDATE stream SET "end" = $1, stock = $2 WHERE number = $3', end, stock, old.number
-            )
-        self._before.setdefault((kme, stream), old)
-        self._cache[kme, stream] = row
-        return row
-
-    def overlapping(self, number: int, start: int, end: int) -> Generator[Segment]:
-        after = start - SEGMENT_BYTES
-        while True:
-            found = self._line.rows(
-                "SELECT start, length, sealed FROM segment WHERE stream = $1 AND start > $2 AND start < $3 "
-                "ORDER BY start LIMIT $4",
-                number,
-                after,
-                end,
-                SEGMENTS_READ_AT_ONCE,
-            )
-            for place, length, sealed in found:
-                if place + length > start:
-                    yield Segment(place, length, sealed)
-            if len(found) < SEGMENTS_READ_AT_ONCE:
-                return
-            after = found[-1]["start"]
-
-    def extents(self, number: int) -> Iterator[tuple[int, int]]:
-        rows = self._line.rows("SELECT start, length FROM segment WHERE stream = $1 ORDER BY start", number)
-        return iter([(row["start"], row["length"]) for row in rows])
-
-    def add(self, number: int, segment: Segment) -> None:
-        self.changed = True
-        self._line.execute(
-            "INSERT INTO segment (stream, start, length, sealed) VALUES ($1, $2, $3, $4)", number, *segment
-        )
-
-    def remove(self, number: int, start: int) -> None:
-        self.changed = True
-        self._line.execute("DELETE FROM segment WHERE stream = $1 AND start = $2", number, start)
-
-    def remove_all(self, number: int) -> None:
-        self.changed = True
-        self._line.execute("DELETE FROM segment WHERE stream = $1", number)
-
-    def streams(self, kme: KmeId, prefix: str) -> Iterator[tuple[StreamId, int]]:
-        rows = self._line.rows(
-            "SELECT name, stock FROM stream WHERE kme = $1 AND name >= $2 AND ($3 = ''::bytea OR name < $3) "
-            "ORDER BY name",
-            kme,
-            *prefix_bounds(prefix),
-        )
-        return iter([(StreamId(bytes(row["name"]).decode()), row["stock"]) for row in rows])
-
-    def segments_after(self, number: int, start: int, limit: int) -> list[PlacedSegment]:
-        rows = self._line.rows(
-            "SELECT s.kme, s.name, s.number, g.start, g.length, g.sealed FROM segment g "
-            "JOIN stream s ON s.number = g.stream WHERE (g.stream, g.start) > ($1, $2) "
-            "ORDER BY g.stream, g.start LIMIT $3",
-            number,
-            start,
-            limit,
-        )
-        return [
-            PlacedSegment(
-                KmeId(row["kme"]),
-                StreamId(bytes(row["name"]).decode()),
-                row["number"],
-                Segment(row["start"], row["length"], bytes(row["sealed"])),
-            )
-            for row in rows
-        ]
-
-    def put_check(self, sealed: bytes) -> None:
-        self.changed = True
-        self._line.execute("UPDATE meta SET kek_check = $1", sealed)
-
-
 class PostgresTransaction(KeyLedger):
-    """The verbs of :class:`openqci.keystore.ports.StoreTransaction` inside the writer's transaction."""
+    """The verbs of :class:`openqci.keystore.ports.StoreTransaction` over the rows of a group."""
 
-    def __init__(self, rows: PostgresRows, sealer: Sealer, line: Line) -> None:
+    def __init__(self, rows: PostgresRows, sealer: Sealer) -> None:
         super().__init__(rows, sealer)
-        self._postgres_rows, self._line = rows, line
+        self._postgres_rows = rows
 
     def put_record(self, kme: KmeId, kind: str, key: str, body: bytes) -> None:
-        self._postgres_rows.changed = True
-        self._line.execute(
-            "INSERT INTO record (kme, kind, key, body) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT (kme, kind, key) DO UPDATE SET body = excluded.body",
-            kme,
-            kind,
-            key.encode(),
-            body,
-        )
+        self._postgres_rows.put_record(kme, kind, key, body)
 
     def record(self, kme: KmeId, kind: str, key: str) -> bytes | None:
-        row = self._line.row(
-            "SELECT body FROM record WHERE kme = $1 AND kind = $2 AND key = $3", kme, kind, key.encode()
-        )
-        return bytes(row["body"]) if row else None
+        return self._postgres_rows.record(kme, kind, key)
 
     def records(
         self, kme: KmeId, kind: str, prefix: str = "", limit: int | None = None
     ) -> Iterator[tuple[str, bytes]]:
-        rows = self._line.rows(
-            "SELECT key, body FROM record WHERE kme = $1 AND kind = $2 AND key >= $3 "
-            "AND ($4 = ''::bytea OR key < $4) ORDER BY key LIMIT $5",
-            kme,
-            kind,
-            *prefix_bounds(prefix),
-            limit,
-        )
-        return iter([(bytes(row["key"]).decode(), bytes(row["body"])) for row in rows])
+        return self._postgres_rows.records(kme, kind, prefix, limit)
 
     def drop_record(self, kme: KmeId, kind: str, key: str) -> bool:
-        self._postgres_rows.changed = True
-        done = self._line.execute(
-            "DELETE FROM record WHERE kme = $1 AND kind = $2 AND key = $3", kme, kind, key.encode()
-        )
-        return done != "DELETE 0"
+        return self._postgres_rows.drop_record(kme, kind, key)
 
 
 class PostgresKeyStore(GroupCommitStore[PostgresTransaction]):
@@ -328,7 +154,7 @@ class PostgresKeyStore(GroupCommitStore[PostgresTransaction]):
         self._rows = PostgresRows(line)
         self._commits_seen = -1
         self._connected_s = 0.0
-        super().__init__(PostgresTransaction(self._rows, sealer, line))
+        super().__init__(PostgresTransaction(self._rows, sealer))
 
     @classmethod
     def open(cls, url: str, kek: bytes | Sealer, schema: str = DEFAULT_SCHEMA) -> Self:
@@ -371,47 +197,62 @@ class PostgresKeyStore(GroupCommitStore[PostgresTransaction]):
             self._connected_s = time.monotonic()
             self._line.connect()
             self._rows.forget()
-        self._line.script(f"BEGIN; SELECT pg_advisory_xact_lock({self._line.lock_number})")
-        row = self._line.row("SELECT commits FROM meta")
-        commits = int(row["commits"]) if row else -1
-        if commits != self._commits_seen:
+        # One round trip. The last statement sees what was committed before the lock was ours, and its rows
+        # are only counted.
+        counted = self._line.script(
+            f"BEGIN; SELECT pg_advisory_xact_lock({self._line.lock_number}); "
+            f"SELECT FROM meta WHERE commits <> {self._commits_seen}"
+        )
+        if counted != UNCHANGED:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Forget what others have written since the last commit that was seen."""
+        rows = self._line.rows("SELECT kind, commits FROM touched WHERE commits > $1", self._commits_seen)
+        if self._commits_seen < 0:
             self._rows.forget()
-            self._commits_seen = commits
-        self._rows.changed = False
+        self._rows.forget_kinds(row["kind"] for row in rows)
+        self._commits_seen = max((int(row["commits"]) for row in rows), default=0)
 
     def _commit(self) -> None:
         if self._rows.changed:
-            self._line.execute("UPDATE meta SET commits = commits + 1")
+            self._rows.write()
         try:
             self._line.script("COMMIT")
         except Exception as error:
             self._line.drop()
-            if not self._rows.changed:
+            if self._rows.commit is None:
                 raise
             raise StoreUnavailable(
                 f"the connection to PostgreSQL broke during the commit ({type(error).__name__}): whether it "
                 "happened is not known"
             ) from None
-        if self._rows.changed:
-            self._commits_seen += 1
+        if self._rows.commit is not None:
+            self._commits_seen = self._rows.commit
 
     def _begin_work(self) -> None:
-        self._line.script("SAVEPOINT work")
+        """Nothing: until the group ends, works change memory alone."""
 
     def _undo_work(self) -> None:
-        self._line.script("ROLLBACK TO SAVEPOINT work")
         self._rows.undo()
 
     def _end_work(self) -> None:
-        self._line.script("RELEASE SAVEPOINT work")
         self._rows.keep()
 
     def _ends_group(self, error: BaseException) -> bool:
         import asyncpg
 
-        if isinstance(error, (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
-            return False
+        if isinstance(error, asyncpg.DataError):
+            return not self._still_goes()  # a value that never left this process ends its work alone
         return isinstance(error, (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError))
+
+    def _still_goes(self) -> bool:
+        """Tell whether PostgreSQL goes on with the group's transaction."""
+        try:
+            self._line.script("SELECT 1")
+        except Exception:  # whatever it is, the transaction is no more
+            return False
+        return True
 
     def _roll_back(self) -> None:
         self._rows.forget()
@@ -424,19 +265,10 @@ class PostgresKeyStore(GroupCommitStore[PostgresTransaction]):
             self._line.drop()
 
     def _group_over(self) -> None:
-        self._rows.shrink()
+        self._rows.over()
 
     def _disconnect(self) -> None:
         self._line.close()
-
-
-def prefix_bounds(prefix: str) -> tuple[bytes, bytes]:
-    """Return the least name with a prefix and a bound above all; an empty bound is none.
-
-    Names are kept as the bytes of their UTF-8 form: PostgreSQL's text cannot hold a zero character.
-    """
-    above = after_prefix(prefix)
-    return prefix.encode(), above.encode() if isinstance(above, str) else above
 
 
 def set_up(line: Line, sealer: Sealer) -> None:
@@ -449,10 +281,12 @@ def set_up(line: Line, sealer: Sealer) -> None:
     found = line.row("SELECT version, kek_check FROM meta")
     if found is None:
         line.execute("INSERT INTO meta VALUES ($1, 0, $2)", SCHEMA_VERSION, sealed_check(sealer))
+    elif found["version"] == 1:
+        line.execute("UPDATE meta SET version = $1", SCHEMA_VERSION)
     line.script("COMMIT")
     if found is None:
         return
-    if found["version"] != SCHEMA_VERSION:
+    if found["version"] not in (1, SCHEMA_VERSION):
         raise ConfigurationError(
             Fault("PostgreSQL", schema, f"has store version {found['version']}, expected {SCHEMA_VERSION}")
         )
