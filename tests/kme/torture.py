@@ -319,7 +319,7 @@ def audit(folder: Path, book: Book) -> None:
     }
     for kme, batches in left.items():
         other = next(each for each in left if each != kme)
-        tags = {order.tag for orders in open_offers.values() for order in orders}
+        tags = {order.batch_tag for orders in open_offers.values() for order in orders}
         for (tag, role), ranges in batches.items():
             if role != "master" or tag in tags:
                 continue
