@@ -46,6 +46,7 @@ from tests.system.make import free_port_base
 NUMBERS = (1, 1, 1, 3, 20, 100)
 COLLECT_S_MAX = 60.0
 QUIET_S_MAX = 60.0
+KILLS_S_MAX = TRAFFIC_S_MAX = 90.0
 
 
 class TwoSites:
@@ -231,8 +232,13 @@ def torture(
     seed: int,
     database: str | None = None,
     workers: Mapping[str, int] = MappingProxyType({}),
+    keys_min: int = 0,
+    kills_min: int = 0,
 ) -> Book:
-    """Run it; return the book with all faults found."""
+    """Run it; return the book with all faults found.
+
+    On a slow machine it goes on until so many nodes were killed, and then until slaves have so many keys.
+    """
     chance, book = random.Random(seed), Book()
     sites = TwoSites(folder, port_base, database, workers)
     everything = {"modules": sites.modules, **sites.kmes}
@@ -243,7 +249,9 @@ def torture(
         for line in lines:
             line.start()
         end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s or (
+            killed(book) < kills_min and time.monotonic() < end_s + KILLS_S_MAX
+        ):
             time.sleep(chance.uniform(0.2, 2.5))
             if workers and chance.random() < 0.6:
                 kill_worker(sites, chance.choice(sorted(workers)), chance, book)
@@ -255,6 +263,9 @@ def torture(
             time.sleep(chance.choice((0.0, 0.0, 0.5, 1.5)))
             for name in victims:
                 everything[name].start()
+        give_up_s = time.monotonic() + TRAFFIC_S_MAX
+        while book.counts["acknowledged to slaves"] < keys_min and time.monotonic() < give_up_s:
+            time.sleep(0.1)
         for line in lines:
             line.halt.set()
         for line in lines:
@@ -274,6 +285,11 @@ def torture(
             process.kill()
     audit(folder, book)
     return book
+
+
+def killed(book: Book) -> int:
+    """Return how often a node was killed."""
+    return book.counts["kills of a"] + book.counts["kills of b"]
 
 
 def kill_worker(sites: TwoSites, end: str, chance: random.Random, book: Book) -> None:
