@@ -276,6 +276,37 @@ def test_encryptors_are_served_by_workers_too(sites: TwoSites) -> None:
     assert sum(worker["answers"] for worker in workers(sites, "a")) > before
 
 
+def test_a_lease_of_one_worker_is_drawn_and_written_down_by_any(sites: TwoSites) -> None:
+    path, body = "/api/v1/keys/app-b/openqci_leases", json.dumps({"number": 6, "duration_s": 60}).encode()
+    granted = until(
+        lambda: (found := ask(sites, sites.base, "app-a", "POST", path, body))[0] != 503 and found
+    )
+    assert granted[0] in (200, 201), granted
+    lease = json.loads(granted[1])
+    drawn = json.dumps({"number": 1, "extension_mandatory": [{"openqci_lease": lease["lease_id"]}]}).encode()
+    key_ids = []
+    for _ in range(4):  # each over a connection of its own, and so by either worker
+        status, content = ask(sites, sites.base, "app-a", "POST", "/api/v1/keys/app-b/enc_keys", drawn)
+        assert status == 200, content
+        key_ids += [key["key_ID"] for key in json.loads(content)["keys"]]
+    assert ask(sites, sites.base, "app-a", "DELETE", f"{path}/{lease['lease_id']}")[0] == 200
+    assert len(set(key_ids)) == 4 and set(key_ids) <= set(delivered_ids(sites, "a", "master"))
+    for event in (AuditEvent.KEYS_LEASED, AuditEvent.LEASE_ENDED):
+        told = [entry.facts["lease_id"] for entry in audited(sites, "a", event)]
+        assert told.count(lease["lease_id"]) == 1
+
+
+def test_connections_of_all_workers_are_counted_together(sites: TwoSites) -> None:
+    tls = tls_of(sites.folder / "app-a")
+    connections = [HTTPSConnection("localhost", sites.base, context=tls, timeout=10) for _ in range(6)]
+    for connection in connections:
+        connection.connect()
+    until(lambda: status_at(sites, "a")["connections"]["sae"]["open"] == 6)
+    for connection in connections:
+        connection.close()
+    until(lambda: status_at(sites, "a")["connections"]["sae"]["open"] == 0)
+
+
 def test_files_are_read_again_by_all_workers(sites: TwoSites) -> None:
     folder = sites.folder
     openqci(folder, "pki", "issue", "pki", "--role", "sae", "--name", "app-r", "--out", "lost")
