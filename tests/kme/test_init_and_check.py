@@ -120,7 +120,7 @@ def test_a_certificate_of_another_role_is_named(node: Path) -> None:
     openqci(node, "pki", "issue", "pki", "--role", "sae", "--name", "kme-a", "--out", "x")
     for name in ("cert.pem", "key.pem"):
         (node / "n" / "tls" / name).write_bytes((node / "x" / name).read_bytes())
-    assert "is not for serverAuth" in fault(node)
+    assert "names no KME; expected kme-a" in fault(node)
 
 
 def test_another_authority_is_named(node: Path) -> None:

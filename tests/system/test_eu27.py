@@ -106,7 +106,7 @@ def test_spent_pads_are_gone_at_both_ends_of_every_hop(
     store = open_store(directory)
     try:
         relay = store.submit(lambda tx: last_relay(tx, "lisbon-app")).result()
-        assert relay["hops"] == len(relay["spends"])
+        assert sum(relay["hops"]) == len(relay["spends"])
         network = load_scenario("eu27")
         for link_id, initiator, offset, length in relay["spends"]:
             hop = network.hops[LinkId(link_id)]
