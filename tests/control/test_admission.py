@@ -19,9 +19,9 @@ LINKS = [LinkId(name) for name in ("ab", "bc", "cd", "de")]
 
 
 def wish(
-    name: str, priority: int = 3, wanted: float = 100.0, least: float = 10.0, links: str = "ab"
+    name: str, level: int = 3, wanted: float = 100.0, least: float = 10.0, links: str = "ab"
 ) -> FlowWish:
-    return FlowWish(name, priority, wanted, least, tuple(LinkId(each) for each in links.split()))
+    return FlowWish(name, level, wanted, least, tuple(LinkId(each) for each in links.split()))
 
 
 def granted(decided: Admission, *names: str) -> list[float]:
@@ -45,7 +45,7 @@ def test_flows_of_a_level_are_stretched_alike_until_one_hop_is_full_and_the_othe
     decided = admit(asked, {LINKS[0]: 100.0, LINKS[1]: 130.0})
     assert granted(decided, "x", "y", "z") == [50.0, 50.0, 80.0]
     assert decided.grants["y"].link_id == "ab"
-    assert decided.grants["z"].reason == "hop bc is full; priority 3 shares it"
+    assert decided.grants["z"].reason == "hop bc is full; level 3 shares it"
 
 
 def test_equal_stretch_is_equal_parts_of_what_each_wants() -> None:
@@ -91,7 +91,7 @@ def test_an_emergency_suspends_and_stretches_lower_classes_and_they_are_told() -
     ]
     taken = "; emergencies take 130 bit/s of it"
     assert told == [
-        Notice("voice", "stretched", 70, "hop ab is full; priority 1 shares it" + taken),
+        Notice("voice", "stretched", 70, "hop ab is full; level 1 shares it" + taken),
         Notice("tunnel", "suspended", 0, "hop ab lacks 60 of the 60 bit/s that are the least" + taken),
     ]
     over = list(notices(after, admit(asked, {LINKS[0]: 200.0})))
@@ -103,7 +103,7 @@ def test_one_time_pads_leave_a_part_of_each_hop_but_an_emergency_does_not() -> N
     decided = admit([pad, wish("tunnel", 3, 200, 10)], {LINKS[0]: 400.0})
     assert granted(decided, "pad", "tunnel") == [400 * PAD_PART, 400 * (1 - PAD_PART)]
     assert decided.grants["pad"].reason == (
-        "hop ab, of what it has for one-time pads, is full; priority 1 shares it"
+        "hop ab, of what it has for one-time pads, is full; level 1 shares it"
     )
     crisis = msgspec.structs.replace(pad, emergency=True)
     assert crisis.level == EMERGENCY
@@ -212,10 +212,10 @@ def test_stretch_keeps_the_bound_of_the_class_and_whoever_gets_less_is_told_why(
 
 @given(demands(), st.integers(1, 9))
 def test_a_higher_class_is_never_worse_off_for_a_lower_one(
-    asked: tuple[list[FlowWish], dict[LinkId, float]], priority: int
+    asked: tuple[list[FlowWish], dict[LinkId, float]], level: int
 ) -> None:
     wishes, budget = asked
-    newcomer = msgspec.structs.replace(wishes[-1], flow_id="new", priority=priority)
+    newcomer = msgspec.structs.replace(wishes[-1], flow_id="new", class_level=level)
     without, with_it = admit(wishes, budget), admit([*wishes, newcomer], budget)
     for each in wishes:
         if each.level < newcomer.level:
@@ -270,7 +270,7 @@ def test_every_class_of_the_catalogue_with_its_bound_and_source() -> None:
     pads = {name for name, each in classes.items() if each.one_time_pad}
     assert pads == {"gov-otp-voice", "gov-otp-text", "energy-otp-command"}
     for each in classes.values():
-        assert each.source and 1 <= each.priority <= 4 and 0 < each.least_bps <= each.wanted_bps
+        assert each.source and 1 <= each.level <= 4 and 0 < each.least_bps <= each.wanted_bps
     tunnel = classes["gov-ipsec-std"]
     assert tunnel.rekey_s_at(tunnel.least_bps) == pytest.approx(28_800)
     assert classes["energy-otp-command"].least_bps == pytest.approx(23.04)
@@ -283,7 +283,7 @@ def test_every_class_of_the_catalogue_with_its_bound_and_source() -> None:
     [
         ({"rekey_s": None}, "expected rekey_s with keys_per_rekey, or otp_bps"),
         ({"rekey_s_max": 30.0}, "down to the part 2"),
-        ({"priority": 0}, "priority 0; expected 1 to 9"),
+        ({"level": 0}, "level 0; expected 1 to 9"),
         ({"bits_per_s": 1.0}, "bits_per_s 1 is not what its other figures give, 8.533"),
         ({"keys_per_rekey": 0}, "asks for 0 bit/s"),
     ],
@@ -298,4 +298,4 @@ def test_a_use_case_that_contradicts_itself_is_refused(changes: dict[str, object
 
 
 def test_a_flow_without_a_class_comes_last() -> None:
-    assert plain_class(25.6).priority == max(each.priority for each in [plain_class(1.0)]) == 9
+    assert plain_class(25.6).level == max(each.level for each in [plain_class(1.0)]) == 9

@@ -59,7 +59,7 @@ def test_where_all_ways_are_full_all_are_stretched_alike() -> None:
 
 
 def test_a_higher_level_keeps_the_short_way() -> None:
-    urgent = msgspec.structs.replace(BULK, priority=1)
+    urgent = msgspec.structs.replace(BULK, level=1)
     _, ways = given_out("st sa at", [flow("low"), flow("high", service=urgent)])
     assert ways == {"low": "sat", "high": "st"}
 
@@ -107,11 +107,11 @@ def test_every_flow_has_a_grant_and_no_hop_gives_more_than_it_has(
         flow(
             f"f{number}",
             way,
-            msgspec.structs.replace(BULK, priority=priority, rekey_s=None if pad else 1.0),
+            msgspec.structs.replace(BULK, level=level, rekey_s=None if pad else 1.0),
             paths=paths,
             emergency=emergency,
         )
-        for number, (way, priority, paths, pad, emergency) in enumerate(flows)
+        for number, (way, level, paths, pad, emergency) in enumerate(flows)
     ]
     found, _ = given_out(" ".join(net), asked, budget_bps)
     load: dict[LinkId, float] = defaultdict(float)

@@ -117,7 +117,7 @@ def _classes(asked: "list[RoutedDemand]", found: "Allocation") -> list[dict[str,
             each.service.class_id,
             {
                 "class": each.service.class_id,
-                "priority": each.service.priority,
+                "level": each.service.level,
                 "flows": 0,
                 "whole": 0,
                 "stretched": 0,
@@ -134,7 +134,7 @@ def _classes(asked: "list[RoutedDemand]", found: "Allocation") -> list[dict[str,
         row["granted_bps"] += grant.granted_bps
         if grant.admitted:
             row["largest_stretch"] = max(row["largest_stretch"], grant.stretch)
-    return sorted(rows.values(), key=lambda row: (row["priority"], row["class"]))
+    return sorted(rows.values(), key=lambda row: (row["level"], row["class"]))
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -144,7 +144,7 @@ def as_text(report: dict[str, Any]) -> str:
         f"{report['granted_bps']:,.0f}; "
         f"{len(report['stretched'])} stretched, {len(report['refused'])} refused",
         "",
-        f"{'class':22}{'priority':>9}{'flows':>7}{'whole':>7}{'stretched':>11}{'refused':>9}{'stretch':>9}"
+        f"{'class':22}{'level':>9}{'flows':>7}{'whole':>7}{'stretched':>11}{'refused':>9}{'stretch':>9}"
         f"{'wanted bit/s':>14}{'granted':>10}",
     ]
     lines += [_class_line(row) for row in report["classes"]]
@@ -157,7 +157,7 @@ def as_text(report: dict[str, Any]) -> str:
 def _class_line(row: dict[str, Any]) -> str:
     counts = f"{row['flows']:7}{row['whole']:7}{row['stretched']:11}{row['refused']:9}"
     rates = f"{row['wanted_bps']:14,.0f}{row['granted_bps']:10,.0f}"
-    return f"{row['class']:22}{row['priority']:9}{counts}{row['largest_stretch']:9.2f}{rates}"
+    return f"{row['class']:22}{row['level']:9}{counts}{row['largest_stretch']:9.2f}{rates}"
 
 
 def _examples(flows: list[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,7 @@
 """Who gets how much of which hop: budgets, classes, stretch, and why somebody gets less or nothing.
 
 Every hop has a budget, the secret key that it can be counted on to bring. Every flow wants a rate over all
-hops of its routes and can do with less, down to a least rate of its class. Levels of priority are served
+hops of its routes and can do with less, down to a least rate of its class. Levels are served
 one after the other, so that nobody is ever worse off for a flow of a lower level. Within a level:
 
 1. The least rates are granted in the order in which flows came, to each that fits on all its hops. One that
@@ -17,8 +17,8 @@ changes the keys of AES everywhere. An emergency goes beyond that part.
 Pure: wishes and budgets in, grants out; it remembers nothing. It is quick enough to be asked anew whenever
 something changes: three thousand flows take a fraction of a second.
 
->>> def wish(name, priority, wanted_bps, least_bps):
-...     return FlowWish(name, priority, wanted_bps, least_bps, (LinkId("a--b"),))
+>>> def wish(name, level, wanted_bps, least_bps):
+...     return FlowWish(name, level, wanted_bps, least_bps, (LinkId("a--b"),))
 >>> asked = [wish("voice", 1, 600.0, 60.0), wish("tunnel", 3, 800.0, 100.0), wish("bulk", 4, 900.0, 500.0)]
 >>> decided = admit(asked, {LinkId("a--b"): 1000.0})
 >>> [round(decided.grants[name].granted_bps) for name in ("voice", "tunnel", "bulk")]
@@ -62,7 +62,7 @@ class FlowWish(msgspec.Struct, frozen=True):
     """
 
     flow_id: str
-    priority: int
+    class_level: int
     wanted_bps: float
     least_bps: float
     links: tuple[LinkId, ...]
@@ -72,7 +72,7 @@ class FlowWish(msgspec.Struct, frozen=True):
 
     @property
     def level(self) -> int:
-        return EMERGENCY if self.emergency else self.priority
+        return EMERGENCY if self.emergency else self.class_level
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -231,7 +231,7 @@ class _Level:
         self._bottleneck: dict[int, tuple[int, str]] = {}
         self._hops = [rows.of(wish) for wish in wishes]
         self._least = np.array([wish.least_bps / wish.wanted_bps for wish in wishes])
-        self._level_name = "an emergency" if wishes[0].level == EMERGENCY else f"priority {wishes[0].level}"
+        self._level_name = "an emergency" if wishes[0].level == EMERGENCY else f"level {wishes[0].level}"
 
     def grants(self) -> Iterator[tuple[str, Grant]]:
         admitted = [number for number in range(len(self._wishes)) if self._grant_least(number)]

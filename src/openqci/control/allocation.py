@@ -54,7 +54,7 @@ class RoutedDemand(msgspec.Struct, frozen=True):
         """Return what the flow asks for over given routes."""
         return FlowWish(
             flow_id=self.flow_id,
-            priority=self.service.priority,
+            class_level=self.service.level,
             wanted_bps=self.wanted_bps,
             least_bps=self.service.least_bps * self.tunnels,
             links=tuple(link for route in routes for link in route.links),

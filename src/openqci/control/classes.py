@@ -8,7 +8,7 @@ first; 0 is kept for emergencies.
 The classes of the catalogue are data with a source (``openqci.network.catalogue``, ``demand.yaml``):
 
 >>> voice = service_classes()["gov-otp-voice"]
->>> voice.priority, round(voice.wanted_bps, 1), round(voice.least_bps, 1), voice.rekey_s_at(voice.least_bps)
+>>> voice.level, round(voice.wanted_bps, 1), round(voice.least_bps, 1), voice.rekey_s_at(voice.least_bps)
 (1, 222.2, 22.2, None)
 >>> tunnel = service_classes()["gov-ipsec-restricted"]
 >>> round(tunnel.wanted_bps, 2), tunnel.stretch_max, tunnel.rekey_s_at(tunnel.wanted_bps / 3)
@@ -28,9 +28,9 @@ KEY_BITS = 256
 """Every class that changes keys changes AES-256 keys."""
 
 EMERGENCY = 0
-"""Priority of a flow in an emergency, whatever its class."""
+"""Level of a flow in an emergency, whatever its class."""
 
-PRIORITY_MAX = 9
+LEVEL_MAX = 9
 
 PLAIN = "plain"
 
@@ -40,7 +40,7 @@ class ServiceClass(msgspec.Struct, frozen=True):
 
     class_id: str
     application: str
-    priority: int
+    level: int
     wanted_bps: float
     least_fraction: float
     rekey_s: float | None = None
@@ -67,12 +67,12 @@ class ServiceClass(msgspec.Struct, frozen=True):
 
 
 def plain_class(wanted_bps: float) -> ServiceClass:
-    """Return the class of a flow that names none: last in priority, stretched as far as need be.
+    """Return the class of a flow that names none: of the last level, stretched as far as need be.
 
-    >>> plain_class(25.6).priority, plain_class(25.6).stretch_max
+    >>> plain_class(25.6).level, plain_class(25.6).stretch_max
     (9, 100.0)
     """
-    return ServiceClass(PLAIN, "without a class", PRIORITY_MAX, wanted_bps, 0.01, KEY_BITS / wanted_bps)
+    return ServiceClass(PLAIN, "without a class", LEVEL_MAX, wanted_bps, 0.01, KEY_BITS / wanted_bps)
 
 
 def class_of(use_case: UseCase) -> ServiceClass:
@@ -89,8 +89,8 @@ def class_of(use_case: UseCase) -> ServiceClass:
         (wanted_bps > 0, f"asks for {wanted_bps:g} bit/s; expected more than none"),
         (0 < fraction <= 1, f"is of use down to the part {fraction:g}; expected above 0, at most 1"),
         (
-            1 <= use_case.priority <= PRIORITY_MAX,
-            f"priority {use_case.priority}; expected 1 to {PRIORITY_MAX}",
+            1 <= use_case.level <= LEVEL_MAX,
+            f"level {use_case.level}; expected 1 to {LEVEL_MAX}",
         ),
         (
             abs(wanted_bps - use_case.bits_per_s) <= 0.01 * wanted_bps,
@@ -102,7 +102,7 @@ def class_of(use_case: UseCase) -> ServiceClass:
     return ServiceClass(
         class_id=use_case.id,
         application=use_case.application,
-        priority=use_case.priority,
+        level=use_case.level,
         wanted_bps=wanted_bps,
         least_fraction=fraction,
         rekey_s=use_case.rekey_s,

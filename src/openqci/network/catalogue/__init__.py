@@ -72,7 +72,7 @@ class UseCase(msgspec.Struct, frozen=True):
 
     Either it changes keys (``rekey_s``, ``keys_per_rekey``, at the longest ``rekey_s_max``), or it is a
     one-time pad (``otp_bps`` while in use, for the part ``duty`` of the time, of use down to
-    ``least_fraction`` of that). ``bits_per_s`` is the mean; ``priority`` 1 is served first.
+    ``least_fraction`` of that). ``bits_per_s`` is the mean; ``level`` 1 is served first.
     """
 
     id: str
@@ -80,7 +80,7 @@ class UseCase(msgspec.Struct, frozen=True):
     application: str
     protocol: str
     security_class: str
-    priority: int
+    level: int
     bits_per_s: float
     stretch_source: str
     rekey_s: float | None = None
