@@ -36,7 +36,7 @@ from openqci.delivery import agreement, peers
 from openqci.keystore import deposits, outbox
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.state_folder import StateFolder, opened_for_running
 
 HERE = Path(__file__).parent

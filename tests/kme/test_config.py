@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openqci.core.errors import ConfigurationError
-from openqci.services.kme_config import checked_config, config_schema, load_config
+from openqci.services.kme_config_file import checked_config, config_schema, load_config
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from tests.kme.make import OPENQCI, openqci
 
 INIT = (

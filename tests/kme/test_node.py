@@ -295,7 +295,7 @@ def test_a_production_node_refuses_simulated_key(sites: TwoSites, tmp_path: Path
     (folder / "kme.toml").write_text(config)
     for name in ("tls",):
         (folder / name).symlink_to(sites.folder / "a" / name)
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.state_folder import StateFolder
 
     StateFolder.make(load_config(folder / "kme.toml"))

@@ -11,7 +11,7 @@ from openqci.core.errors import ConfigurationError
 from openqci.delivery.etsi004_model import QoS, Status
 from openqci.services.backup import restore_backup, write_backup
 from openqci.services.keyring import Pkcs11Keks
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.pki import write_credentials
 from openqci.services.roles import Role
 from openqci.services.state_folder import StateFolder, store_identity

@@ -36,7 +36,7 @@ from openqci.delivery import agreement, pair_stock
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.services.audit import verify
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.sae_client import SAEClient
 from openqci.services.state_folder import StateFolder
 from tests.keystore.postgres import server_url

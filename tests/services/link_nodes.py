@@ -9,7 +9,7 @@ from typing import Any
 
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.services.kme_app import KmeApp
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.sae_client import SAEClient
 from openqci.services.sources import make_source

@@ -12,7 +12,7 @@ from openqci.keystore import deposits
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport
-from openqci.services.kme_config import checked_config
+from openqci.services.kme_config_file import checked_config
 from openqci.services.kme_node import KmeNode
 from openqci.services.peer_line import OwnStore
 

@@ -14,7 +14,7 @@ from openqci.delivery.etsi004_model import Status
 from openqci.keystore.supply import JoinedSource, SourceReport
 from openqci.services import source_004
 from openqci.services.kme_check import check_neighbours
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.source_004 import Source004, Source004Settings, parse_name, report_of
 from openqci.services.tls import TlsFiles
 from tests.conformance.etsi004.make import ALICE, BOB, StreamSites

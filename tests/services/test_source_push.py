@@ -28,7 +28,7 @@ from openqci.keystore.supply import JoinedSource, SourceReport
 from openqci.services import source_push
 from openqci.services.https import HttpsListener
 from openqci.services.kme_check import check_neighbours
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.module_app import BODY_BYTES_MAX, PUSH_PATH
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.roles import Role

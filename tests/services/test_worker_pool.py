@@ -19,7 +19,8 @@ from openqci.core.identifiers import KmeId
 from openqci.services import worker_pool
 from openqci.services.data_directory import is_dead, lock_directory
 from openqci.services.kme_app import KmeApp
-from openqci.services.kme_config import LoadedConfig, load_config
+from openqci.services.kme_config import LoadedConfig
+from openqci.services.kme_config_file import load_config
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.state_folder import StateFolder
 from openqci.services.worker_channel import Act, Setup

@@ -31,7 +31,8 @@ from openqci.services.domain import enter_applications as enter_domain
 from openqci.services.etsi004_server import StreamService
 from openqci.services.kme import KmeService
 from openqci.services.kme_app import enter_applications
-from openqci.services.kme_config import LoadedConfig, checked_config
+from openqci.services.kme_config import LoadedConfig
+from openqci.services.kme_config_file import checked_config
 from openqci.services.kme_node import KmeNode
 from openqci.services.peer_line import PeerEndpoint
 from openqci.services.state_folder import opened_for_running

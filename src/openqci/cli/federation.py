@@ -30,7 +30,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def show_account(args: argparse.Namespace) -> int:
     """Print the account of a running node, which is checked line by line on the way."""
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.operator_client import OperatorClient
 
     client = OperatorClient(load_config(args.config), args.certificate, args.key)

@@ -23,7 +23,8 @@ from openqci.core.identifiers import KmeId
 from openqci.delivery.peers import PEER_KIND, PeerState
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.services.data_directory import unusable_named
-from openqci.services.kme_config import LoadedConfig, load_config
+from openqci.services.kme_config import LoadedConfig
+from openqci.services.kme_config_file import load_config
 from openqci.services.state_folder import AUDIT, StateFolder
 
 BACKUP_VERSION = 1

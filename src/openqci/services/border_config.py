@@ -17,7 +17,8 @@ from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.etsi020_model import ACK_PATH
 from openqci.delivery.etsi020_rules import Partner, Timing, Ways
 from openqci.delivery.transfers import HERE, Neighbour, Side
-from openqci.services.kme_config import AgreementSection, LoadedConfig, PartnerSection, start_of_day_s
+from openqci.services.kme_config import AgreementSection, LoadedConfig, PartnerSection
+from openqci.services.kme_config_faults import start_of_day_s
 from openqci.services.pki import issued_by_one, kme_identity, read_certificates
 from openqci.services.tls import TlsFiles, read_revocation_list
 

@@ -6,29 +6,22 @@ place and what was expected there. Paths are relative to the file's folder.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from openqci.core.errors import ConfigurationError, Fault
 from openqci.core.identifiers import KmeId, SaeId
-from openqci.delivery.admission import too_much_reserved
 from openqci.delivery.agreement import range_bytes
-from openqci.delivery.directory import parse_sae_id
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import Profile
 from openqci.delivery.supply import BATCH_KEY_BYTES_MIN, PairDemand
 from openqci.services.tls import TlsFiles
-from openqci.services.toml_config import faults_against, read_toml, schema_of
 
 CONFIG_VERSION = 1
 WORKERS_MAX = 64
 """Each worker has a connection to PostgreSQL, which takes 100 unless it is told otherwise."""
-
-SOURCE_KINDS = "[link.etsi014], [link.etsi004] and [link.etsi004_push]"
 
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """KME and link IDs: what may stand in a stream's name, a URL and a file name."""
@@ -492,207 +485,6 @@ class LoadedConfig:
             ttl_s=ttl_s,
             collect_s=collect_s,
         )
-
-
-def load_config(file: Path) -> LoadedConfig:
-    """Read and check a configuration; ConfigurationError lists everything that is wrong with it."""
-    return checked_config(file, read_toml(file))
-
-
-def checked_config(file: Path, document: dict[str, Any]) -> LoadedConfig:
-    """Check a document against the schema and against itself."""
-    faults = schema_faults(str(file), document)
-    if faults:
-        raise ConfigurationError(*faults)
-    config = msgspec.convert(document, KmeConfig)
-    loaded = LoadedConfig(file.absolute(), config)
-    faults = consistency_faults(loaded)
-    if faults:
-        raise ConfigurationError(*faults)
-    return loaded
-
-
-def config_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the configuration."""
-    return schema_of(KmeConfig, "OpenQCI key management entity: kme.toml")
-
-
-def schema_faults(file: str, document: dict[str, Any]) -> list[Fault]:
-    """Return what the schema says against a document, in order of place."""
-    return faults_against(config_schema(), file, document)
-
-
-def consistency_faults(loaded: LoadedConfig) -> list[Fault]:
-    """Return what contradicts itself in a configuration that fits the schema."""
-    config, found = loaded.config, []
-
-    def fault(place: str, message: str) -> None:
-        found.append(Fault(str(loaded.file), place, message))
-
-    found += border_faults(loaded)
-    peers = {peer.kme_id for peer in config.peer}
-    local = {sae.id for sae in config.sae}
-    for place, names in (
-        (
-            "sae",
-            [
-                *(sae.id for sae in config.sae),
-                *(sae for peer in config.peer for sae in peer.saes),
-                *(sae for remote in config.remote for sae in remote.saes),
-            ],
-        ),
-        (
-            "peer",
-            [
-                config.node.kme_id,
-                *(peer.kme_id for peer in config.peer),
-                *(each.kme_id for each in config.partner),
-            ],
-        ),
-        ("link", [link.id for link in config.link]),
-        (
-            "link.etsi004_push.module",
-            [link.etsi004_push.module for link in config.link if link.etsi004_push is not None],
-        ),
-    ):
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            fault(place, f"{name!r} occurs more than once; expected each ID once")
-    for number, sae in enumerate(config.sae):
-        try:
-            parse_sae_id(sae.id)
-        except ConfigurationError as error:
-            fault(f"sae[{number}].id", str(error))
-        if (sae.psk_identity is None) != (sae.psk_file is None):
-            fault(f"sae[{number}]", "psk_identity and psk_file belong together")
-        if sae.psk_identity is not None and sae.certificate_sha256 is not None:
-            fault(f"sae[{number}]", "has a pre-shared key and a pinned certificate; expected one of them")
-    for number, link in enumerate(config.link):
-        if link.peer not in peers:
-            fault(f"link[{number}].peer", f"{link.peer!r} is no [[peer]]; expected one of {sorted(peers)}")
-        if len(link.sources) != 1:
-            what = "several sources" if link.sources else "no source"
-            fault(f"link[{number}]", f"has {what}; expected one of {SOURCE_KINDS}")
-        if link.etsi004_push is not None and config.listen.module is None:
-            fault("listen.module", f"is missing; expected the address to which link {link.id!r} is pushed")
-        if link.low_bytes > link.high_bytes:
-            fault(f"link[{number}].low_bytes", "is above high_bytes")
-        for kind, source in link.sources.items():
-            if source.simulated and config.node.mode == "production":
-                fault(
-                    f"link[{number}].{kind}.simulated",
-                    'a production node refuses simulated sources; use mode = "laboratory" to try things out',
-                )
-    for name in ("module", "token", "pin_file"):
-        if config.kek.kind == "pkcs11" and getattr(config.kek, name) is None:
-            fault(
-                f"kek.{name}", "is missing; a key-encryption key in a token needs module, token and pin_file"
-            )
-    if config.node.workers > 1 and config.store.kind != "postgresql":
-        fault(
-            "node.workers",
-            f"is {config.node.workers}, and the store is SQLite, which one process serves; expected 1, or "
-            '[store] kind = "postgresql"',
-        )
-    if config.store.kind == "postgresql" and config.store.url_file is None:
-        fault("store.url_file", "is missing; expected a file with the address of the PostgreSQL database")
-    if config.etsi004.ttl_s_default > config.etsi004.ttl_s_max:
-        fault("etsi004.ttl_s_default", "is above ttl_s_max")
-    sizes = config.etsi014
-    if not sizes.key_size_bits_min <= sizes.key_size_bits <= sizes.key_size_bits_max:
-        fault("etsi014.key_size_bits", "is not between key_size_bits_min and key_size_bits_max")
-    for number, pair in enumerate(config.pair):
-        if pair.master not in local:
-            fault(f"pair[{number}].master", f"{pair.master!r} is not served here; expected a [[sae]]")
-        if pair.low_keys > pair.high_keys:
-            fault(f"pair[{number}].low_keys", "is above high_keys")
-        for slave in pair.slaves:
-            kme = loaded.kme_of(SaeId(slave))
-            beyond = loaded.remote_of(SaeId(slave)) is not None
-            if not beyond and (kme is None or kme == loaded.kme_id or not loaded.links_to(kme)):
-                text = f"{slave!r} is at no [[peer]] with a [[link]], and in no [[remote]]"
-                fault(f"pair[{number}].slaves", text)
-        remotes = [loaded.remote_of(SaeId(slave)) for slave in pair.slaves]
-        if len({each.domain if each is not None else "" for each in remotes}) > 1:
-            fault(f"pair[{number}].slaves", "are served in several networks; expected one pair for each")
-        homes = [loaded.kme_of(SaeId(slave)) for slave in pair.slaves]
-        if pair.reserved_bps and not all(kme is not None and loaded.links_to(kme) for kme in homes):
-            fault(f"pair[{number}].reserved_bps", "needs a [[link]] to the KME of each slave")
-    for number, link in enumerate(config.link):
-        said = _over_committed(loaded, link)
-        if said is not None:
-            fault(f"link[{number}].rate_bps", said)
-    return found
-
-
-def _over_committed(loaded: LoadedConfig, link: LinkSection) -> str | None:
-    """Say by how much pairs and streams reserve more of a link than this end can count on.
-
-    What a link brings is split between its two ends, neither of which knows what the other reserves.
-    """
-    reserved_bps = loaded.reserved_bps(link)
-    if link.rate_bps is None or not reserved_bps:
-        return None
-    streams = loaded.config.listen.etsi004 is not None and loaded.links_to(KmeId(link.peer))[0] == link
-    if streams:
-        reserved_bps += loaded.config.etsi004.reserved_bps_max
-    beside = " with [etsi004] reserved_bps_max" if streams else ""
-    said = too_much_reserved(reserved_bps, link.rate_bps / 2, "this end's half of the link's rate")
-    return f"is over-committed: by [[pair]] reserved_bps{beside} {said}" if said is not None else None
-
-
-def border_faults(loaded: LoadedConfig) -> list[Fault]:
-    """Return what contradicts itself in what a configuration says of borders."""
-    config, found = loaded.config, []
-
-    def fault(place: str, message: str) -> None:
-        found.append(Fault(str(loaded.file), place, message))
-
-    agreements = {each.name for each in config.agreement}
-    neighbours = {partner.kme_id for partner in config.partner} | {peer.kme_id for peer in config.peer}
-    if config.etsi020 is None and (config.partner or config.remote):
-        fault("etsi020", "is missing; expected a section with the domain of this node")
-    if config.partner and config.listen.etsi020 is None:
-        fault("listen.etsi020", "is missing; expected the address at which partners call")
-    for place, names in (
-        ("agreement", [each.name for each in config.agreement]),
-        ("remote", [each.domain for each in config.remote]),
-    ):
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            fault(place, f"{name!r} occurs more than once; expected each once")
-    for number, partner in enumerate(config.partner):
-        place = f"partner[{number}]"
-        if partner.agreement is not None and partner.agreement not in agreements:
-            fault(f"{place}.agreement", f"{partner.agreement!r} is no [[agreement]]")
-        if config.etsi020 is not None and partner.domain == config.etsi020.domain:
-            fault(f"{place}.domain", "is this node's own; partners are of other networks")
-        if partner.draft and partner.targets_max > 1:
-            fault(f"{place}.targets_max", "is above 1; drafts acknowledge each target by itself")
-    for number, agreement in enumerate(config.agreement):
-        for name in ("valid_from", "valid_until"):
-            if (day := getattr(agreement, name)) is not None and start_of_day_s(day) is None:
-                fault(f"agreement[{number}].{name}", f"{day!r} is no day; expected one as in 2026-12-31")
-    for number, remote in enumerate(config.remote):
-        unknown = [name for name in remote.via if name not in neighbours and config.domain is None]
-        if unknown:
-            fault(f"remote[{number}].via", f"{', '.join(unknown)}: no [[partner]] and no [[peer]]")
-        for sae in remote.saes:
-            try:
-                parse_sae_id(sae)
-            except ConfigurationError as error:
-                fault(f"remote[{number}].saes", str(error))
-    return found
-
-
-def start_of_day_s(day: str) -> float | None:
-    """Return when a day begins, in UTC, or None if there is no such day.
-
-    >>> start_of_day_s("1970-01-02"), start_of_day_s("2026-02-30")
-    (86400.0, None)
-    """
-    try:
-        return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from openqci.delivery.etsi004_model import NIL, Chunk, OpenConnect, Opened, QoS,
 from openqci.keystore.supply import SourceReport, SuppliedKey
 from openqci.services.client_004 import Client004
 from openqci.services.kme_app import KmeApp
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.state_folder import StateFolder
 from tests.system.make import free_port_base

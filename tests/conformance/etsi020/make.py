@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from openqci.core.identifiers import KmeId, SaeId
-from openqci.services.kme_config import load_config
+from openqci.services.kme_config_file import load_config
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.sae_client import SAEClient
 from openqci.services.state_folder import StateFolder

@@ -25,7 +25,7 @@ def add_parsers(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def back_up(args: argparse.Namespace) -> int:
     """Write the archive of a node."""
     from openqci.services.backup import write_backup
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
 
     names, left_out = write_backup(load_config(args.config), args.out)
     for path in left_out:

@@ -19,7 +19,7 @@ def check_node(args: argparse.Namespace) -> int:
     import asyncio
 
     from openqci.services.kme_check import check, check_neighbours
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
 
     loaded = load_config(args.config)
     results = check(loaded)

@@ -96,7 +96,7 @@ def init_node(args: argparse.Namespace) -> int:
 
 def init_again(args: argparse.Namespace) -> int:
     """Make the state folder of a node that was zeroised; configuration and certificates stay."""
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.state_folder import StateFolder
 
     loaded = load_config(args.folder / "kme.toml")
@@ -109,7 +109,7 @@ def init_anew(args: argparse.Namespace) -> int:
     """Make everything of a new node."""
     from openqci.core.errors import ConfigurationError, Fault
     from openqci.services.data_directory import unusable_named
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.state_folder import StateFolder
 
     file = args.folder / "kme.toml"

@@ -29,7 +29,7 @@ def run_node(args: argparse.Namespace) -> int:
     import uvloop
 
     from openqci.services import logs
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
 
     loaded = load_config(args.config)
     section = loaded.config.log

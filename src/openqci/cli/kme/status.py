@@ -34,7 +34,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def show_status(args: argparse.Namespace) -> int:
     """Print the status of a running node."""
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.operator_client import OperatorClient
 
     status = OperatorClient(load_config(args.config), args.certificate, args.key).get("/status")
@@ -82,7 +82,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 def renew_keys(args: argparse.Namespace) -> int:
     """Have a running node renew its root keys and its key-encryption key."""
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.operator_client import OperatorClient
 
     loaded = load_config(args.config)
@@ -94,7 +94,7 @@ def renew_keys(args: argparse.Namespace) -> int:
 def zeroise_node(args: argparse.Namespace) -> int:
     """Destroy all key: through the running node, or in the state folder of one that rests."""
     from openqci.core.errors import ConfigurationError
-    from openqci.services.kme_config import load_config
+    from openqci.services.kme_config_file import load_config
     from openqci.services.operator_client import NodeUnreachable, OperatorClient
     from openqci.services.state_folder import StateFolder
 
