@@ -164,5 +164,42 @@ def test_more_bad_input(capsys):
     assert "--step-s 0; expected 0.1 to 600" in refused(capsys, "budget", *TWO_NIGHTS, "--step-s", "0")
     assert "a name that ends in" in refused(capsys, "budget", *TWO_NIGHTS, "--plot", "x.gif")
     assert "passes_per_block = 0" in refused(capsys, "keys", *TWO_NIGHTS, "--passes-per-block", "0")
-    pairs = ("--mission", "micius:pairs-2020", "--from", "2016-12-19", "--days", "1")
-    assert "sends entangled pairs; expected a decoy-state design" in refused(capsys, "keys", *pairs)
+    alone = ("--mission", "micius:pairs-2020", "--from", "2016-12-19", "--days", "1", "--site", "delingha")
+    assert "1 ground station for micius:pairs-2020; expected two or more" in refused(capsys, "keys", *alone)
+    pairs = ("--mission", "micius:pairs-2020", "--from", "2016-12-19", "--days", "1", "--optimise")
+    assert "--optimise; expected a decoy-state design" in refused(capsys, "keys", *pairs)
+    both = ("--compare-blocks", "--passes-per-block", "2")
+    assert "expected neither --passes-per-block" in refused(capsys, "keys", *TWO_NIGHTS, *both)
+
+
+def test_keys_of_entangled_pairs_are_told_by_pair_of_stations(capsys):
+    words = ("--mission", "micius:pairs-2020", "--from", "2016-12-19", "--days", "12")
+    sites = ("--site", "delingha", "--site", "nanshan")
+    found = json.loads(told(capsys, "keys", *words, *sites, "--passes-per-block", "20", "--json"))
+    assert found["proof"] == "bbm92-finite" and found["key_bits"] > 0
+    assert {each["site"] for each in found["rows"]} == {"delingha+nanshan"}
+    # Ten passes of two thousand sifted bits are too few for this proof; that is said, not shown as silence.
+    text = told(capsys, "keys", *words, *sites, code=1)
+    assert "finite-size terms: the block is too small" in text
+
+
+def test_optimised_settings_are_told_and_give_more(capsys):
+    words = ("--mission", "microsat-pilot", "--site", "ogs-helmos", "--from", "2027-03-20", "--days", "5")
+    as_set = json.loads(told(capsys, "keys", *words, "--json"))
+    best = json.loads(told(capsys, "keys", *words, "--optimise", "--json"))
+    assert as_set["settings"] is None and best["key_bits"] > 1.5 * as_set["key_bits"] > 0
+    assert sum(best["settings"]["probabilities"]) == pytest.approx(1.0, abs=1e-4)
+    assert "optimised for all of these passes: intensities 0." in told(capsys, "keys", *words, "--optimise")
+
+
+@pytest.mark.parametrize("optimise", [(), ("--optimise",)])
+def test_block_policies_side_by_side(capsys, optimise):
+    words = ("--mission", "microsat-pilot", "--site", "ogs-helmos", "--from", "2027-03-20", "--days", "10")
+    words = (*words, "--compare-blocks", *optimise)
+    rows = json.loads(told(capsys, "keys", *words, "--json"))["rows"]
+    assert [each["passes_per_block"] for each in rows] == [1, 2, 4, 8, 16]
+    one, four = rows[0], rows[2]
+    assert four["key_bits"] > one["key_bits"] > 0 and one["wait_days_max"] == 0 < four["wait_days_max"]
+    assert four["held_bits_max"] > 2 * one["held_bits_max"]
+    assert four["epsilon_per_year"] < one["epsilon_per_year"]
+    assert "epsilon/year" in told(capsys, "keys", *words)

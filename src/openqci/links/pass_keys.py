@@ -29,6 +29,7 @@ thresholds, not in gains. Jitter is averaged with two nodes, exact to the third 
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,21 +101,32 @@ class PassYields:
     def __len__(self) -> int:
         return len(self.durations_s)
 
+    @property
+    def sifted_bits(self) -> Floats:
+        """All that was sifted, both bases together, shape (P,)."""
+        return np.asarray(self.counts.sum(axis=(1, 2)))
+
+    @property
+    def key_basis_bits(self) -> Floats:
+        """What was sifted in the key basis, shape (P,)."""
+        return np.asarray(self.counts[:, Z_BASIS].sum(axis=-1))
+
     def summed(self, block: Indices, blocks: int) -> "PassYields":
         """Return the yields of blocks; ``block`` says to which each pass belongs, -1 to none."""
-        used = block >= 0
-
-        def gathered(values: Floats) -> Floats:
-            total = np.zeros((blocks, *values.shape[1:]))
-            np.add.at(total, block[used], values[used])
-            return total
-
         return replace(
             self,
-            counts=gathered(self.counts),
-            errors=gathered(self.errors),
-            durations_s=gathered(self.durations_s),
+            counts=sums_of_blocks(self.counts, block, blocks),
+            errors=sums_of_blocks(self.errors, block, blocks),
+            durations_s=sums_of_blocks(self.durations_s, block, blocks),
         )
+
+
+def sums_of_blocks(values: Floats, block: Indices, blocks: int) -> Floats:
+    """Return values of passes added up over their blocks, along the first axis."""
+    used = block >= 0
+    total = np.zeros((blocks, *values.shape[1:]))
+    np.add.at(total, block[used], values[used])
+    return total
 
 
 def joined_yields(parts: "list[PassYields]") -> PassYields:
@@ -281,6 +293,13 @@ def mean_gains(plant: DecoyPlant, settings: PulseSettings, fading: Fading) -> Fl
 # Blocks and their keys
 
 
+class Explained(Protocol):
+    """Keys that say, where there is none, what took it."""
+
+    @property
+    def limited_by(self) -> NDArray[np.str_]: ...
+
+
 @dataclass(frozen=True)
 class BlockKeys:
     """Keys of B blocks; arrays of shape (B,).
@@ -305,7 +324,7 @@ class BlockKeys:
     phase_error: Floats
     proof_id: str
     reference: str
-    lengths: tuple[KeyLengths, ...]
+    lengths: tuple["Explained", ...]
 
     def zero_because(self, durations_s: Floats) -> list[str]:
         """Return, for each block, what took the key where there is none; for few blocks."""

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,21 @@ class Sums:
     duration_s: Floats
 
 
+class Yields(Protocol):
+    """What passes yield, whatever the protocol; arrays of shape (P,)."""
+
+    @property
+    def sifted_bits(self) -> Floats: ...
+
+    @property
+    def key_basis_bits(self) -> Floats: ...
+
+    @property
+    def durations_s(self) -> Floats: ...
+
+    def summed(self, block: Indices, blocks: int) -> "Yields": ...
+
+
 @dataclass(frozen=True)
 class Survey:
     """Passes of a design over stations, and their keys.
@@ -77,7 +93,7 @@ class Survey:
     start_utc_s, stop_utc_s : float
     passes : Passes
         P of them, all that rise above the minimum elevation, from rise to set.
-    yields : PassYields
+    yields : PassYields, or PairYields of :mod:`openqci.links.pair_passes`
         What each yields while it is tracked and key counts.
     block : ndarray, shape (P,)
         To which block each pass belongs, -1 for one without credited time.
@@ -89,14 +105,14 @@ class Survey:
     start_utc_s: float
     stop_utc_s: float
     passes: Passes
-    yields: PassYields
+    yields: Yields
     block: Indices
     keys: BlockKeys
 
     @cached_property
     def key_bits(self) -> Floats:
         """Key of each pass, shape (P,); of a block of several, shared out by sifted bits."""
-        return shared_out(self.keys.length_bits, self.block, self.yields.counts.sum(axis=(1, 2)))
+        return shared_out(self.keys.length_bits, self.block, self.yields.sifted_bits)
 
     @property
     def days(self) -> float:
@@ -216,7 +232,10 @@ def check_survey(
 ) -> list[Orbit]:
     """Return the orbits of a design, after everything that can be refused beforehand has been."""
     if design.entangled:
-        raise ConfigurationError(f"{design.name} sends entangled pairs; expected openqci.links.pair_passes")
+        raise ConfigurationError(
+            f"{design.name} sends entangled pairs; expected a decoy-state design, or "
+            "openqci.links.pair_passes"
+        )
     if not ground:
         raise ConfigurationError("no ground station; expected one or more")
     days = (stop_utc_s - start_utc_s) / DAY_S

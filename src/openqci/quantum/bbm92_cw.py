@@ -131,14 +131,45 @@ def cw_rates(
     ----------
     S. P. Neumann et al., PRA 104, 022406 (2021), arXiv:2103.14639.
     """
+    return coincidence_rates(
+        brightness_hz,
+        (link.alice.efficiency, link.bob.efficiency),
+        (link.alice.dark_count_rate_hz, link.bob.dark_count_rate_hz),
+        (link.alice.dead_time_s, link.bob.dead_time_s),
+        window_s,
+        link.timing_fwhm_s,
+    )
+
+
+def coincidence_rates(
+    brightness_hz: ArrayLike,
+    efficiencies: tuple[ArrayLike, ArrayLike],
+    noise_hz: tuple[ArrayLike, ArrayLike],
+    dead_times_s: tuple[float, float],
+    window_s: ArrayLike,
+    timing_fwhm_s: float,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return the same for ends whose losses and light change, as on the way down from a satellite.
+
+    Parameters
+    ----------
+    brightness_hz, window_s : array_like
+    efficiencies, noise_hz : pairs of array_like
+        Of both ends: chance of a photon to be counted by a live detector, and clicks that no pair made. All
+        arrays broadcast.
+    dead_times_s : pair of float
+    timing_fwhm_s : float
+    """
     brightness, window = np.asarray(brightness_hz, dtype=np.float64), np.asarray(window_s, dtype=np.float64)
-    offered = [brightness * end.efficiency + end.dark_count_rate_hz for end in (link.alice, link.bob)]
-    live = [1 / (1 + s * end.dead_time_s) for s, end in zip(offered, (link.alice, link.bob), strict=True)]
+    seen = [np.asarray(each, dtype=np.float64) for each in efficiencies]
+    noises = [np.asarray(each, dtype=np.float64) for each in noise_hz]
+    offered = [brightness * each + noise for each, noise in zip(seen, noises, strict=True)]
+    live = [1 / (1 + s * dead_time_s) for s, dead_time_s in zip(offered, dead_times_s, strict=True)]
     singles_a, singles_b = offered[0] * live[0], offered[1] * live[1]
-    both = brightness * link.alice.efficiency * link.bob.efficiency * live[0] * live[1]
-    true = both * erf(math.sqrt(math.log(2)) * window / link.timing_fwhm_s)
+    both = brightness * seen[0] * seen[1] * live[0] * live[1]
+    true = both * erf(math.sqrt(math.log(2)) * window / timing_fwhm_s)
     accidental = np.expm1(-singles_a * window) * np.expm1(-singles_b * window) / window
-    return singles_a, singles_b, np.asarray(true), np.asarray(accidental)
+    return np.asarray(singles_a), np.asarray(singles_b), np.asarray(true), np.asarray(accidental)
 
 
 def cw_statistics(link: TimedPairLink) -> TimedStatistics:
