@@ -6,11 +6,12 @@ places from the map. Submarine links stay whole, there is no place for a trusted
 """
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
 from openqci.core.identifiers import LinkId, SiteId
-from openqci.network.model import Hop, Site
+from openqci.network.model import Border, Hop, Site
 
 COORDINATE_DECIMALS = 5
 """About one metre; also hides the last bits in which machines differ."""
@@ -65,6 +66,45 @@ def expand(link: Link, a: Site, b: Site, rule: SpanRule) -> tuple[list[Site], li
     ends = [a.site_id, *(node.site_id for node in nodes), b.site_id]
     hops = [_hop(link, ends[i], ends[i + 1], i + 1, count, rule) for i in range(count)]
     return nodes, hops
+
+
+def border_nodes(
+    sites: dict[SiteId, Site], hops: Iterable[Hop]
+) -> tuple[list[Hop], list[Site], list[Border]]:
+    """End every hop between two domains at a border node: return the hops, the new nodes and the borders.
+
+    A hop across a border is built and run by the domain of its end ``a``: its other module, and a KME of that
+    domain, stand in the site at ``b`` of the other, and key passes between the two KMEs there by ETSI GS QKD
+    020, whose scope is two KMEs in one protected site. Hops of one domain into one site share its KME.
+    """
+    ended: list[Hop] = []
+    nodes: dict[SiteId, Site] = {}
+    borders: dict[SiteId, Border] = {}
+    for hop in hops:
+        a, b = sites[hop.a], sites[hop.b]
+        if a.domain == b.domain:
+            ended.append(hop)
+            continue
+        node = border_node(a, b)
+        nodes[node.site_id] = node
+        borders[node.site_id] = Border(node.site_id, b.site_id)
+        ended.append(msgspec.structs.replace(hop, b=node.site_id))
+    return ended, list(nodes.values()), list(borders.values())
+
+
+def border_node(a: Site, b: Site) -> Site:
+    """Return the node that the domain of ``a`` has in the site ``b`` of another."""
+    return Site(
+        site_id=SiteId(f"{b.site_id}.{a.domain.lower()}"),
+        name=f"Border node of {a.domain} in {b.name}",
+        kind="border_node",
+        country=b.country,
+        domain=a.domain,
+        lat=b.lat,
+        lon=b.lon,
+        source="border rule",
+        generated=True,
+    )
 
 
 def _trusted_node(link: Link, a: Site, b: Site, number: int, count: int) -> Site:

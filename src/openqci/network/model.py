@@ -50,6 +50,17 @@ class Hop(msgspec.Struct, frozen=True):
     parent_link: str
 
 
+class Border(msgspec.Struct, frozen=True):
+    """Two nodes of two domains in one protected site, where key passes between them (ETSI GS QKD 020).
+
+    ``node`` is the end of the hops that its domain has built across the border, and has that domain's own
+    KME; ``partner`` is the node of the domain whose site it stands in.
+    """
+
+    node: SiteId
+    partner: SiteId
+
+
 class Device(msgspec.Struct, frozen=True):
     """A pair of QKD modules: decoy-state BB84 with a signal and one decoy intensity.
 
@@ -123,6 +134,7 @@ class Network(msgspec.Struct, frozen=True):
     flows: tuple[Flow, ...]
     stock: StockRule
     digest: str
+    borders: tuple[Border, ...] = ()
 
     @property
     def domains(self) -> tuple[DomainId, ...]:
@@ -136,8 +148,10 @@ class Network(msgspec.Struct, frozen=True):
         return tuple(site for site in self.sites if site not in reached)
 
     def islands(self) -> tuple[frozenset[SiteId], ...]:
-        """Return the connected parts, largest first. A site without hops is a part of its own."""
-        return connected_parts(self.sites, ((hop.a, hop.b) for hop in self.hops.values()))
+        """Return the parts connected by hops and borders, largest first; a site without either is its own."""
+        hops = ((hop.a, hop.b) for hop in self.hops.values())
+        borders = ((border.node, border.partner) for border in self.borders)
+        return connected_parts(self.sites, [*hops, *borders])
 
     def consistency_check(self) -> tuple[str, ...]:
         """Return what is wrong, one sentence each; empty if all references hold and the digest is right."""
@@ -187,6 +201,14 @@ def _inconsistencies(network: Network) -> Iterator[str]:
                 yield f"hop {key} ends at {end}, which is not a site"
         if hop.device not in network.devices:
             yield f"hop {key} has device {hop.device}, which is not defined"
+        elif all(end in network.sites for end in (hop.a, hop.b)):
+            domains = {network.sites[end].domain for end in (hop.a, hop.b)}
+            if len(domains) > 1:
+                yield f"hop {key} joins the domains {' and '.join(sorted(domains))} without a border node"
+    for border in network.borders:
+        for end in (border.node, border.partner):
+            if end not in network.sites:
+                yield f"border {border.node} has {end}, which is not a site"
     for site_id, site in network.sites.items():
         if site_id != site.site_id:
             yield f"site {site.site_id} is filed under {site_id}"

@@ -27,7 +27,7 @@ from openqci.network import consistency
 from openqci.network.catalogue import catalogue_links, catalogue_sites, catalogue_text, member_state_of
 from openqci.network.demand_model import modelled_demand
 from openqci.network.documents import Document, LocatedFault, parse_document
-from openqci.network.expansion import Link, SpanRule, expand, spans
+from openqci.network.expansion import Link, SpanRule, border_nodes, expand, spans
 from openqci.network.model import Device, Hop, Network, Site, network_digest
 from openqci.network.reading import Parts, Settings, device_of, read_parts
 
@@ -230,6 +230,9 @@ def _build(settings: Settings, parts: Parts) -> Network:
         nodes, of_link = expand(link, sites[link.a], sites[link.b], rule)
         sites |= {node.site_id: node for node in nodes}
         hops |= {hop.link_id: hop for hop in of_link}
+    ended, nodes, borders = border_nodes(sites, hops.values())
+    sites |= {node.site_id: node for node in nodes}
+    hops = {hop.link_id: hop for hop in ended}
     network = Network(
         name=settings.name,
         title=settings.title,
@@ -240,6 +243,7 @@ def _build(settings: Settings, parts: Parts) -> Network:
         flows=tuple(entry.part for entry in parts.flows),
         stock=settings.stock,
         digest=network_digest(settings.name, sites.values(), hops.values()),
+        borders=tuple(borders),
     )
     wrong = network.consistency_check()
     invariant(not wrong, "; ".join(wrong))
