@@ -9,7 +9,7 @@ import networkx
 from _measure import medians_s, tell
 
 from openqci.control import Prices, Router
-from openqci.core.identifiers import LinkId, SiteId
+from openqci.core.identifiers import LinkId, SiteId, is_border
 from openqci.network import Network, load_scenario
 
 ENDS = SiteId("pt-lisbon"), SiteId("pl-warsaw")
@@ -18,7 +18,8 @@ CITIES = 286
 
 
 def metres(network: Network, link: LinkId) -> float:
-    return float(round(1000 * network.hops[link].length_km))
+    """Return the length of a hop; both sides of a border stand in one site."""
+    return 0.0 if is_border(link) else float(round(1000 * network.hops[link].length_km))
 
 
 def split_graph(network: Network) -> "networkx.DiGraph[tuple[str, str]]":
@@ -26,9 +27,9 @@ def split_graph(network: Network) -> "networkx.DiGraph[tuple[str, str]]":
     graph: networkx.DiGraph[tuple[str, str]] = networkx.DiGraph()
     for site in network.sites:
         graph.add_edge((site, "in"), (site, "out"), capacity=2 if site in ENDS else 1, weight=0)
-    for hop in network.hops.values():
-        for a, b in ((hop.a, hop.b), (hop.b, hop.a)):
-            graph.add_edge((a, "out"), (b, "in"), capacity=1, weight=int(metres(network, hop.link_id)))
+    for link, *ends in network.edges():
+        for a, b in (ends, ends[::-1]):
+            graph.add_edge((a, "out"), (b, "in"), capacity=1, weight=int(metres(network, link)))
     graph.add_node((ENDS[0], "out"), demand=-2)
     graph.add_node((ENDS[1], "in"), demand=2)
     return graph
@@ -36,9 +37,9 @@ def split_graph(network: Network) -> "networkx.DiGraph[tuple[str, str]]":
 
 def plain_graph(network: Network) -> "networkx.DiGraph[str]":
     graph: networkx.DiGraph[str] = networkx.DiGraph()
-    for hop in network.hops.values():
-        for a, b in ((hop.a, hop.b), (hop.b, hop.a)):
-            graph.add_edge(a, b, weight=metres(network, hop.link_id))
+    for link, a, b in network.edges():
+        graph.add_edge(a, b, weight=metres(network, link))
+        graph.add_edge(b, a, weight=metres(network, link))
     return graph
 
 
@@ -50,7 +51,7 @@ def all_pairs(router: Router, prices: Prices, cities: list[SiteId]) -> int:
 
 def main() -> None:
     network = load_scenario("eu27")
-    router = Router(((hop.link_id, hop.a, hop.b) for hop in network.hops.values()), network.sites)
+    router = Router(network.edges(), network.sites)
     prices = router.price(lambda link, _: metres(network, link) / 1000)
     cities = [site for site in network.sites if not network.sites[site].generated][:CITIES]
     split, plain = split_graph(network), plain_graph(network)

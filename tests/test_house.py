@@ -258,7 +258,7 @@ def test_the_sizes_of_the_shipped_scenarios_are_those_that_the_readme_tells() ->
     europe = load_scenario("eu27")
     text = (ROOT / "README.md").read_text()
     assert f"{len(europe.sites):,} nodes, {len(europe.hops):,} QKD hops" in text
-    assert len(europe.domains) == 27 and len(load_scenario("metro").sites) == 10
+    assert len(europe.domains) == 27 and len(load_scenario("metro").sites) == 13
 
 
 def test_python_examples_of_the_documents_compile() -> None:

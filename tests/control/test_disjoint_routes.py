@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from openqci.control import LinkFacts, NodeFacts, Prices, Route, RoutePolicy, Router
 from openqci.control.routing import COST_MAX, PATHS_MAX
-from openqci.core.identifiers import DomainId, LinkId, SiteId
+from openqci.core.identifiers import DomainId, LinkId, SiteId, is_border
 from openqci.network import load_scenario
 
 Hops = list[tuple[LinkId, SiteId, SiteId]]
@@ -305,8 +305,14 @@ def test_the_sum_of_epsilons_over_all_routes_is_bounded() -> None:
 
 
 EUROPE = load_scenario("eu27")
-ROUTER = Router(((hop.link_id, hop.a, hop.b) for hop in EUROPE.hops.values()), EUROPE.sites)
-PRICES = ROUTER.price(lambda link, _: round(EUROPE.hops[link].length_km))
+ROUTER = Router(EUROPE.edges(), EUROPE.sites)
+
+
+def length_km(link: LinkId) -> float:
+    return 0.0 if is_border(link) else EUROPE.hops[link].length_km
+
+
+PRICES = ROUTER.price(lambda link, _: round(length_km(link)))
 
 
 @pytest.mark.parametrize(
@@ -319,16 +325,16 @@ def test_across_europe_as_networkx_finds_them(source: str, target: str, k: int) 
         flow.add_edge(
             (site, "in"), (site, "out"), capacity=1 if site not in (source, target) else k, weight=0
         )
-    for hop in EUROPE.hops.values():
-        for a, b in ((hop.a, hop.b), (hop.b, hop.a)):
-            flow.add_edge((a, "out"), (b, "in"), capacity=1, weight=round(hop.length_km))
+    for link, *ends in EUROPE.edges():
+        for a, b in (ends, ends[::-1]):
+            flow.add_edge((a, "out"), (b, "in"), capacity=1, weight=round(length_km(link)))
     amount = networkx.maximum_flow_value(flow, (source, "out"), (target, "in"))
     flow.add_node((source, "out"), demand=-min(k, amount))
     flow.add_node((target, "in"), demand=min(k, amount))
     least, _ = networkx.network_simplex(flow)
     routes = ROUTER.disjoint_routes(SiteId(source), SiteId(target), k, PRICES)
     assert len(routes) == min(k, amount)
-    assert sum(round(EUROPE.hops[link].length_km) for route in routes for link in route.links) == least
+    assert sum(round(length_km(link)) for route in routes for link in route.links) == least
     between = [site for route in routes for site in route.sites[1:-1]]
     assert len(set(between)) == len(between)
 
@@ -346,10 +352,10 @@ def test_a_second_route_costs_a_few_trees_of_cheapest_routes() -> None:
 
 def test_a_bound_on_hops_shortens_the_pair_of_routes() -> None:
     ends = SiteId("fr-paris"), SiteId("it-rome")
-    prices = ROUTER.price(lambda link, _: EUROPE.hops[link].length_km ** 3)
+    prices = ROUTER.price(lambda link, _: length_km(link) ** 3)
     free = ROUTER.disjoint_routes(*ends, 2, prices)
-    fewest = ROUTER.disjoint_routes(*ends, 2, lambda *edge: 1.0)
-    bound = max(len(route.links) for route in fewest)
-    assert bound < max(len(route.links) for route in free)
+    fewest = ROUTER.disjoint_routes(*ends, 2, lambda link, _: float(not is_border(link)))
+    bound = max(route.hops for route in fewest)
+    assert bound < max(route.hops for route in free)
     kept = ROUTER.disjoint_routes(*ends, 2, prices, RoutePolicy(hops_max=bound))
-    assert len(kept) == 2 and max(len(route.links) for route in kept) <= bound
+    assert len(kept) == 2 and max(route.hops for route in kept) <= bound

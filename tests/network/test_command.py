@@ -11,8 +11,8 @@ from tests.network.make import edited, write_scenario
 def test_a_good_scenario_is_summed_up(capsys):
     assert main(["scenario", "check", "metro"]) == 0
     assert capsys.readouterr().out == (
-        "metro: good. Vienna, Bratislava and Győr, ten nodes in three countries\n"
-        "10 nodes in 3 domains: 9 sites, and trusted nodes on long links: 1\n"
+        "metro: good. Vienna, Bratislava and Győr, ten places in three countries\n"
+        "13 nodes in 3 domains: 9 sites, trusted nodes on long links: 1, border nodes: 3\n"
         "10 QKD hops over 467.7 km of fibre, the longest 71.3 km\n"
         "4 SAEs, 3 flows, 0.4 keys/s\n"
         "parts that fibre joins: 1; every site has a hop\n"
@@ -24,7 +24,8 @@ def test_a_good_scenario_as_json(capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["good"] is True and report["faults"] == []
     summary = report["summary"]
-    assert (summary["sites"], summary["nodes"], summary["hops"], summary["domains"]) == (489, 1254, 1337, 27)
+    assert (summary["sites"], summary["nodes"], summary["hops"], summary["domains"]) == (489, 1323, 1337, 27)
+    assert (summary["trusted_nodes_generated"], summary["border_nodes"]) == (765, 69)
     assert len(summary["unreached_sites"]) == 8 and len(summary["digest"]) == 64
 
 
@@ -58,7 +59,7 @@ def test_scenarios_are_listed(capsys):
     assert main(["scenario", "list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["eu27", "metro"]
     assert main(["scenario", "list", "--json"]) == 0
-    assert [facts["nodes"] for facts in json.loads(capsys.readouterr().out)] == [1254, 10]
+    assert [facts["nodes"] for facts in json.loads(capsys.readouterr().out)] == [1323, 13]
 
 
 def test_schemas_are_printed(capsys):

@@ -40,7 +40,7 @@ def test_two_scenarios_are_shipped():
 
 
 def test_europe_has_the_counts_of_80_km_spans(europe):
-    assert (len(europe.sites), len(europe.hops)) == (1254, 1337)
+    assert (len(europe.sites), len(europe.hops)) == (1323, 1337) and len(europe.borders) == 69
     assert sum(not site.generated for site in europe.sites.values()) == 489
     assert len(europe.domains) == 27 and set(europe.domains) == MEMBER_STATES
 
@@ -51,7 +51,7 @@ def test_europe_has_the_counts_of_100_km_spans(tmp_path):
     text = (folder / "scenario.yaml").read_text()
     (folder / "scenario.yaml").write_text(text.replace("span_km_max: 80.0", "span_km_max: 100.0"))
     network = load_scenario(folder)
-    assert (len(network.sites), len(network.hops)) == (1046, 1129)
+    assert (len(network.sites), len(network.hops)) == (1115, 1129)
 
 
 def test_every_site_of_the_data_set_is_there_as_it_says(europe):
@@ -100,7 +100,7 @@ def part_of(network: Network, site_id: str) -> frozenset[str]:
 
 def test_lisbon_and_warsaw_are_connected(europe):
     assert "pl-warsaw" in part_of(europe, "pt-lisbon")
-    assert len(part_of(europe, "pt-lisbon")) == 1173
+    assert len(part_of(europe, "pt-lisbon")) == 1241
 
 
 @pytest.mark.parametrize("island", ["ie-dublin", "cy-nicosia", "ov-ponta-delgada", "es-palma"])
@@ -148,17 +148,23 @@ def test_use_cases_are_those_of_the_demand_model(europe, metro):
 
 def test_metro_is_small_with_two_routes_and_one_trusted_node(metro):
     assert (len(metro.sites), metro.domains, len(metro.saes), len(metro.flows)) == (
-        10,
+        13,
         ("AT", "HU", "SK"),
         4,
         3,
     )
-    assert [site.site_id for site in metro.sites.values() if site.generated] == ["hu-gyor--hu-sopron.tn1"]
+    generated = [site.site_id for site in metro.sites.values() if site.generated]
+    assert generated[:1] == ["hu-gyor--hu-sopron.tn1"] and generated[1:] == [
+        each.node for each in metro.borders
+    ]
     assert max(hop.length_km for hop in metro.hops.values()) <= 80
-    degree = Counter(end for hop in metro.hops.values() for end in (hop.a, hop.b))
+    # Both sides of a border stand in one site: so the ring is one of places.
+    place = {border.node: border.partner for border in metro.borders}
+    ends = {hop.link_id: (place.get(hop.a, hop.a), place.get(hop.b, hop.b)) for hop in metro.hops.values()}
+    degree = Counter(end for pair in ends.values() for end in pair)
     # The ring is what is left without the two spurs: every node on it has two neighbours on it.
-    ring = set(metro.sites) - {"at-vienna-arsenal", "sk-trnava"}
-    inside = [hop for hop in metro.hops.values() if hop.a in ring and hop.b in ring]
+    ring = set(metro.sites) - {"at-vienna-arsenal", "sk-trnava", *place}
+    inside = [pair for pair in ends.values() if ring.issuperset(pair)]
     assert len(inside) == len(ring) == 8 and len(metro.islands()) == 1
     assert all(degree[spur] == 1 for spur in ("at-vienna-arsenal", "sk-trnava"))
 
@@ -188,6 +194,22 @@ def test_ids_of_nodes_and_hops_are_fit_for_files_and_addresses(europe):
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.") and len(name) <= 128
 
 
+def test_a_hop_across_a_border_ends_at_a_node_of_its_builder_in_the_site_of_the_other(metro, europe):
+    assert [(border.node, border.partner) for border in metro.borders] == [
+        ("sk-bratislava.at", "sk-bratislava"),
+        ("sk-bratislava.hu", "sk-bratislava"),
+        ("hu-sopron.at", "hu-sopron"),
+    ]
+    for network in (metro, europe):
+        for hop in network.hops.values():
+            assert network.sites[hop.a].domain == network.sites[hop.b].domain
+        for border in network.borders:
+            node, partner = network.sites[border.node], network.sites[border.partner]
+            assert node.kind == "border_node" and node.domain != partner.domain
+            assert (node.lat, node.lon, node.country) == (partner.lat, partner.lon, partner.country)
+            assert border.link_id == f"{border.node}|{border.partner}"
+
+
 def test_the_digest_names_the_nodes_and_hops(tmp_path):
     base = load_scenario(write_scenario(tmp_path / "a"))
     assert load_scenario(write_scenario(tmp_path / "b")).digest == base.digest
@@ -204,7 +226,7 @@ def test_the_digests_of_the_shipped_networks_stay_as_they_are(europe, metro):
     assert {network.name: network.digest[:16] for network in (europe, metro)} == DIGESTS
 
 
-DIGESTS = {"eu27": "c1b0bad257643cd7", "metro": "073a44cc0a04e0dd"}
+DIGESTS = {"eu27": "b208dd665235c3a9", "metro": "b70971edec39eb0e"}
 
 
 def test_files_that_are_optional_may_be_missing(tmp_path):
@@ -227,7 +249,7 @@ def test_own_sites_and_links_add_to_the_catalogue(tmp_path):
     links = "version: 1\nlinks:\n  - {id: new, a: at-one, b: at-vienna, type: national, fibre_km: 60}\n"
     changes = {"scenario.yaml": scenario, "links.yaml": links, "demand.yaml": None}
     network = load_scenario(write_scenario(tmp_path / "s", changes))
-    assert len(network.sites) == 1254 + 2 and len(network.hops) == 1337 + 1
+    assert len(network.sites) == 1323 + 2 and len(network.hops) == 1337 + 1
     assert network.hops["new"].b == "at-vienna"
 
 

@@ -5,6 +5,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from openqci.core.identifiers import LinkId, SiteId, is_border
+
 if TYPE_CHECKING:
     from openqci.control import Allocation, RoutedDemand
     from openqci.network import Network
@@ -56,10 +58,14 @@ def decide(network: "Network", part: float) -> "tuple[list[RoutedDemand], Alloca
         link: part * forecast(network.devices[hop.device], hop).secret_key_rate_bps
         for link, hop in network.hops.items()
     }
-    router = Router(((hop.link_id, hop.a, hop.b) for hop in network.hops.values()), network.sites)
+    router = Router(network.edges(), network.sites)
     asked = demands_of(network)
     budget_bps = budgets(RateForecast(link, rate_bps) for link, rate_bps in rates.items())
-    return asked, allocate(router, asked, lambda link, _: 1.0 + slowness_cost(rates[link]), budget_bps)
+
+    def cost(link: LinkId, _: SiteId) -> float:
+        return 0.0 if is_border(link) else 1.0 + slowness_cost(rates[link])
+
+    return asked, allocate(router, asked, cost, budget_bps)
 
 
 def demands_of(network: "Network") -> "list[RoutedDemand]":

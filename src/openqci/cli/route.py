@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openqci.cli.key import folded
 from openqci.core.errors import ConfigurationError, Fault
-from openqci.core.identifiers import LinkId, SiteId
+from openqci.core.identifiers import LinkId, SiteId, is_border
 
 if TYPE_CHECKING:
     from openqci.control import RouteAnswer, RoutePolicy
@@ -162,7 +162,7 @@ def known_names(network: "Network") -> dict[str, set[str]]:
         "domain": {str(site.domain) for site in sites},
         "operator": {site.operator or str(site.domain) for site in sites},
         "site": {str(site.site_id) for site in sites},
-        "link": {str(hop.link_id) for hop in hops} | {hop.parent_link for hop in hops},
+        "link": {link for link, *_ in network.edges()} | {hop.parent_link for hop in hops},
     }
 
 
@@ -208,8 +208,14 @@ def _path_facts(path: "PathAnswer", network: "Network") -> dict[str, Any]:
 
     facts: dict[str, Any] = msgspec.to_builtins(path)
     for hop in facts["hops"]:
-        hop["length_km"] = network.hops[LinkId(hop["link_id"])].length_km
-    return facts | {"hop_count": len(path.hops)}
+        hop["border"] = is_border(hop["link_id"])
+        hop["length_km"] = 0.0 if hop["border"] else network.hops[LinkId(hop["link_id"])].length_km
+    return facts | {"hop_count": qkd_hops(hop.link_id for hop in path.hops)}
+
+
+def qkd_hops(links: Iterable[str]) -> int:
+    """Return how many links of a route are QKD hops, and not borders inside a site."""
+    return sum(not is_border(link) for link in links)
 
 
 def as_text(answer: "RouteAnswer", state: str, network: "Network") -> str:
@@ -235,13 +241,18 @@ def _name(network: "Network", site: SiteId) -> str:
 
 
 def _path_lines(number: int, path: "PathAnswer", network: "Network") -> Iterator[str]:
+    hops = _hops(qkd_hops(hop.link_id for hop in path.hops))
     yield (
-        f"path {number}: {_hops(len(path.hops))}, cost {path.cost:.2f}, epsilon {path.epsilon:.2g}, "
+        f"path {number}: {hops}, cost {path.cost:.2f}, epsilon {path.epsilon:.2g}, "
         f"weakest rate {_rate(path.rate_bps)}, poorest stock {_stock(path.stock_bytes)}"
     )
     yield f"  {' > '.join(folded(list(path.sites)))}"
     yield f"  {'hop':44}{'km':>7}{'bit/s':>11}{'stock bytes':>13}{'epsilon':>10}{'cost':>7}"
     for hop in path.hops:
+        if is_border(hop.link_id):
+            domains = [network.sites[site].domain for site in (hop.sender, hop.receiver)]
+            yield f"  {hop.link_id:44} border, {domains[0]} to {domains[1]}"
+            continue
         length_km = network.hops[hop.link_id].length_km
         stock = "-" if hop.stock_bytes is None else f"{hop.stock_bytes:,}"
         rate = "-" if hop.rate_bps is None else f"{hop.rate_bps:,.0f}"
@@ -250,7 +261,7 @@ def _path_lines(number: int, path: "PathAnswer", network: "Network") -> Iterator
 
 def _refused_lines(refused: "RefusedRoute") -> Iterable[str]:
     cost = "" if refused.cost is None else f", cost {refused.cost:.2f}"
-    yield f"  {' > '.join(folded(list(refused.sites)))} ({_hops(len(refused.links))}{cost})"
+    yield f"  {' > '.join(folded(list(refused.sites)))} ({_hops(qkd_hops(refused.links))}{cost})"
     yield from (f"    {reason}" for reason in refused.reasons)
 
 

@@ -1,6 +1,6 @@
 """Where ``openqci route`` has its figures from: a network that runs, one that rests, or a scenario alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,14 @@ def node_facts(site: Site) -> NodeFacts:
 def figures_of_scenario(name: str) -> NetworkFigures:
     """Return a scenario's hops with their rates in closed form; nothing is known of stocks."""
     network = load_scenario(name)
-    return NetworkFigures(network, SCENARIO, tuple(_forecast(network, hop) for hop in network.hops.values()))
+    hops = [_forecast(network, hop) for hop in network.hops.values()]
+    return NetworkFigures(network, SCENARIO, (*hops, *borders_of(network)))
+
+
+def borders_of(network: Network) -> Iterator[HopReading]:
+    """Yield the borders as routes see them: no key is spent there."""
+    for border in network.borders:
+        yield HopReading(border.link_id, border.node, border.partner)
 
 
 def figures_of_data_dir(data_dir: Path) -> NetworkFigures:
@@ -46,7 +53,8 @@ def figures_of_data_dir(data_dir: Path) -> NetworkFigures:
     state = RUNNING if report is not None else RESTING
     network = load_scenario(DataDirectory.open_existing(data_dir).scenario)
     report = report or resting_status(data_dir)
-    return NetworkFigures(network, state, tuple(_reading(network, row) for row in report["hops"]))
+    hops = [_reading(network, row) for row in report["hops"]]
+    return NetworkFigures(network, state, (*hops, *borders_of(network)))
 
 
 def _forecast(network: Network, hop: Hop) -> HopReading:

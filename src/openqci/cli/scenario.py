@@ -100,7 +100,8 @@ def summary(network: Network) -> dict[str, Any]:
         "title": network.title,
         "digest": network.digest,
         "sites": len(network.sites) - generated,
-        "trusted_nodes_generated": generated,
+        "trusted_nodes_generated": generated - len(network.borders),
+        "border_nodes": len(network.borders),
         "nodes": len(network.sites),
         "hops": len(network.hops),
         "domains": len(network.domains),
@@ -124,8 +125,9 @@ def summary_as_text(network: Network) -> str:
     return "\n".join(
         [
             f"{facts['name']}: good. {facts['title']}",
-            f"{facts['nodes']} nodes in {facts['domains']} domains: {facts['sites']} sites, and "
-            f"trusted nodes on long links: {facts['trusted_nodes_generated']}",
+            f"{facts['nodes']} nodes in {facts['domains']} domains: {facts['sites']} sites, "
+            f"trusted nodes on long links: {facts['trusted_nodes_generated']}, "
+            f"border nodes: {facts['border_nodes']}",
             f"{facts['hops']} QKD hops over {facts['fibre_km']:,.1f} km of fibre, "
             f"the longest {facts['longest_hop_km']:g} km",
             f"{facts['saes']} SAEs, {facts['flows']} flows, {facts['keys_per_s']:g} keys/s",

@@ -23,7 +23,7 @@ from openqci.control.admission import PAD_PART, Admission, FlowWish, Grant, admi
 from openqci.control.classes import ServiceClass
 from openqci.control.policy import ANY_ROUTE, RoutePolicy
 from openqci.control.routing import Cost, Prices, Route, Router, RouteTree
-from openqci.core.identifiers import LinkId, SiteId
+from openqci.core.identifiers import LinkId, SiteId, is_border
 
 NEAR_WHOLE = 0.999
 """A flow that gets this part of what it wants has what it wants."""
@@ -57,7 +57,7 @@ class RoutedDemand(msgspec.Struct, frozen=True):
             class_level=self.service.level,
             wanted_bps=self.wanted_bps,
             least_bps=self.service.least_bps * self.tunnels,
-            links=tuple(link for route in routes for link in route.links),
+            links=tuple(link for route in routes for link in route.links if not is_border(link)),
             spends=self.spends,
             pad=self.service.one_time_pad,
             emergency=self.emergency,

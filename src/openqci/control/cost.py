@@ -14,7 +14,7 @@ from math import inf
 
 import msgspec
 
-from openqci.core.identifiers import LinkId, SiteId
+from openqci.core.identifiers import LinkId, SiteId, is_border
 
 EMPTY_HOP_COST = 7.0
 """What an empty hop costs more than a full one."""
@@ -62,6 +62,9 @@ class CostRule(msgspec.Struct, frozen=True):
 
     def cost_without_trouble(self, hop: HopReading, sender: SiteId) -> float:
         """Return what a hop would cost if it were in order."""
+        if is_border(hop.link_id):
+            # Both KMEs stand in one site: no fibre is crossed, and no trusted node is added.
+            return 0.0
         return 1.0 + self.scarcity_cost(hop, sender) + slowness_cost(hop.rate_bps) + hop.risk
 
     def scarcity_cost(self, hop: HopReading, sender: SiteId) -> float:

@@ -189,7 +189,7 @@ class RouteAdvisor:
 
     def _ideal_cost(self, link: LinkId) -> float:
         hop = self._hops[link]
-        return 1.0 + slowness_cost(hop.rate_bps) + hop.risk
+        return self._rule.cost_without_trouble(msgspec.structs.replace(hop, stock_bytes=None), hop.a)
 
     def _cost_of_closure(self, link: LinkId, sender: SiteId, question: RouteQuestion) -> float:
         """Return a cost that makes the cheapest route the one with the fewest closed hops and nodes."""
@@ -218,8 +218,8 @@ class RouteAdvisor:
             "site",
             ((site, policy.refuses_node(self.router.node_facts(site))) for site in route.sites[1:-1]),
         )
-        if policy.hops_max is not None and len(route.links) > policy.hops_max:
-            yield f"{len(route.links)} hops, at most {policy.hops_max} are allowed"
+        if policy.hops_max is not None and route.hops > policy.hops_max:
+            yield f"{route.hops} hops, at most {policy.hops_max} are allowed"
         epsilon = sum(self._hops[link].epsilon for link in route.links)
         if policy.epsilon_max is not None and epsilon > policy.epsilon_max:
             yield f"epsilon {epsilon:.2g}, at most {policy.epsilon_max:.2g} is allowed"

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from openqci.control.policy import ANY_ROUTE, HOPS_BOUND_MAX, LinkFacts, NodeFacts, RoutePolicy
-from openqci.core.identifiers import LinkId, SiteId
+from openqci.core.identifiers import LinkId, SiteId, is_border
 
 Cost = Callable[[LinkId, SiteId], float]
 """Cost of one hop when ``SiteId`` sends over it: above zero; ``inf`` if it must not be used."""
@@ -62,6 +62,16 @@ class Route:
     sites: tuple[SiteId, ...]
     links: tuple[LinkId, ...]
 
+    @property
+    def hops(self) -> int:
+        """How many QKD hops it has; borders are none."""
+        return sum(not is_border(link) for link in self.links)
+
+    @property
+    def edges(self) -> Iterator[tuple[LinkId, SiteId]]:
+        """Each QKD hop with the site that sends over it."""
+        return (edge for edge in zip(self.links, self.sites, strict=False) if not is_border(edge[0]))
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -81,7 +91,8 @@ class Router:
     Parameters
     ----------
     hops : iterable of (link, end, other end)
-        Every QKD hop of the network. Several links may join the same two nodes.
+        Every QKD hop of the network, and its borders by their names, which bounds on hops do not count.
+        Several links may join the same two nodes.
     sites : iterable of SiteId
         Further nodes to know of, with or without a hop; only :meth:`unreachable_from` speaks of them.
     nodes, links : iterable of NodeFacts, of LinkFacts
@@ -113,6 +124,7 @@ class Router:
         self._index = {site: number for number, site in enumerate(self._sites)}
         self._senders = [sender for sender, _, _ in each_way]
         self._links = [link for _, _, link in each_way]
+        self._is_hop = np.array([not is_border(link) for link in self._links], dtype=float)
         count = len(self._sites)
         into = np.arange(count) * 2
         tails = np.concatenate([into, [2 * self._index[sender] + 1 for sender, _, _ in each_way]])
@@ -298,13 +310,13 @@ class Router:
         hops = len(self._links)
         length = np.zeros(hops)
         if policy.hops_max is not None:
-            length += 1 / max(1, policy.hops_max)
+            length += self._is_hop / max(1, policy.hops_max)
         if policy.epsilon_max is not None:
             length += _epsilons(prices) / max(policy.epsilon_max, 1e-300)
         return np.concatenate([np.zeros(len(self._sites)), length])
 
     def _keeps(self, routes: Sequence[Route], prices: Prices, policy: RoutePolicy) -> bool:
-        if policy.hops_max is not None and max(len(route.links) for route in routes) > policy.hops_max:
+        if policy.hops_max is not None and max(route.hops for route in routes) > policy.hops_max:
             return False
         if policy.epsilon_max is None:
             return True

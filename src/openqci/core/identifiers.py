@@ -2,6 +2,8 @@
 
 from typing import NewType
 
+BORDER_MARK = "|"
+
 SiteId = NewType("SiteId", str)
 """A place on the map: ``pt-lisbon``, or ``es-madrid--pt-lisbon.tn3`` for a trusted node on a long link."""
 
@@ -41,3 +43,19 @@ def link_stream(link_id: LinkId, initiator: SiteId) -> StreamId:
 def authentication_stream(link_id: LinkId) -> StreamId:
     """Return the stream that holds the authentication key of a link's classical channel."""
     return StreamId(f"auth/{link_id}")
+
+
+def border_link(node: SiteId, partner: SiteId) -> LinkId:
+    """Return the name under which routes know a border: two KMEs of two domains in one protected site.
+
+    No QKD link has a bar in its name.
+
+    >>> border_link(SiteId("sk-bratislava.at"), SiteId("sk-bratislava"))
+    'sk-bratislava.at|sk-bratislava'
+    """
+    return LinkId(f"{node}{BORDER_MARK}{partner}")
+
+
+def is_border(link_id: str) -> bool:
+    """Tell whether a link of a route is a border, where key is handed over, and no QKD link."""
+    return BORDER_MARK in link_id

@@ -2,12 +2,15 @@
 
 import msgspec
 
+from openqci.core.identifiers import is_border
+
 
 class KeyPath(msgspec.Struct, frozen=True, omit_defaults=True):
     """One way that a share of a key came by.
 
     ``via`` are nodes that knew the share beside those of the route: those behind a link that was made by XOR.
-    ``bridged`` are the links that it crossed under ML-KEM and AES instead of a one-time pad.
+    ``bridged`` are the links that it crossed under ML-KEM and AES instead of a one-time pad. Among ``links``
+    are the borders between domains, where the nodes before and behind stand in one protected site.
     """
 
     route: tuple[str, ...]
@@ -18,6 +21,16 @@ class KeyPath(msgspec.Struct, frozen=True, omit_defaults=True):
     bridged: tuple[str, ...] = ()
 
     @property
+    def qkd_links(self) -> tuple[str, ...]:
+        """The QKD links of it: all but the borders, at which key passes inside a site."""
+        return tuple(link for link in self.links if not is_border(link))
+
+    @property
+    def borders(self) -> tuple[str, ...]:
+        """The borders that it crossed, in order."""
+        return tuple(link for link in self.links if is_border(link))
+
+    @property
     def interior(self) -> frozenset[str]:
         """The nodes beside the two ends that knew the share."""
         return frozenset(self.route[1:-1] + self.via)
@@ -26,8 +39,9 @@ class KeyPath(msgspec.Struct, frozen=True, omit_defaults=True):
 class Provenance(msgspec.Struct, frozen=True):
     """Where an end-to-end key came from.
 
-    ``route``, ``links`` and ``hops`` are those of the first way, or of the only one. ``epsilon`` is the sum
-    of the composable security parameters of all link keys spent: the union bound over hops and ways.
+    ``route`` and ``links`` are those of the first way, or of the only one, ``hops`` its QKD links.
+    ``epsilon`` is the sum of the composable security parameters of all link keys spent: the union bound over
+    hops and ways.
     ``form`` is the relay form of ITU-T Y.3803 that was used, of several ways the weakest.
 
     A key of several ways has them in ``paths``, no node between the ends in two of them. Of these shares
@@ -65,4 +79,4 @@ class Provenance(msgspec.Struct, frozen=True):
     @property
     def hops_max(self) -> int:
         """Number of hops of the longest way."""
-        return max(len(way.links) for way in self.ways)
+        return max(len(way.qkd_links) for way in self.ways)

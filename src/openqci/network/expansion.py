@@ -104,6 +104,8 @@ def border_node(a: Site, b: Site) -> Site:
         lon=b.lon,
         source="border rule",
         generated=True,
+        operator=a.operator,
+        trust=b.trust,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from openqci.core.identifiers import DomainId, LinkId, SaeId, SiteId
+from openqci.core.identifiers import DomainId, LinkId, SaeId, SiteId, border_link
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -59,6 +59,11 @@ class Border(msgspec.Struct, frozen=True):
 
     node: SiteId
     partner: SiteId
+
+    @property
+    def link_id(self) -> LinkId:
+        """The name under which routes cross it."""
+        return border_link(self.node, self.partner)
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -152,6 +157,11 @@ class Network(msgspec.Struct, frozen=True):
         hops = ((hop.a, hop.b) for hop in self.hops.values())
         borders = ((border.node, border.partner) for border in self.borders)
         return connected_parts(self.sites, [*hops, *borders])
+
+    def edges(self) -> Iterator[tuple[LinkId, SiteId, SiteId]]:
+        """Yield all that routes go over: every QKD hop and every border, as (link, end, other end)."""
+        yield from ((hop.link_id, hop.a, hop.b) for hop in self.hops.values())
+        yield from ((border.link_id, border.node, border.partner) for border in self.borders)
 
     def consistency_check(self) -> tuple[str, ...]:
         """Return what is wrong, one sentence each; empty if all references hold and the digest is right."""

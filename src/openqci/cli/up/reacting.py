@@ -85,7 +85,7 @@ class Reacting:
         route = order.paths[0].route
         ends = SiteId(route[0]), SiteId(route[-1])
         batch = Batch(order.batch_tag, *ends, order.master_sae, order.slave_sae)
-        links = tuple(LinkId(link) for path in order.paths for link in path.links)
+        links = tuple(LinkId(link) for path in order.paths for link in path.qkd_links)
         await self.see(BatchRelayed(batch, links, self.clock.now_s()))
 
     async def see(self, seen: Seen) -> None:

@@ -16,8 +16,9 @@ from functools import partial
 import msgspec
 
 from openqci.cli.up.kem_ring import KemRing
-from openqci.core.errors import OpenQCIError
+from openqci.core.errors import KeyUnavailable, OpenQCIError
 from openqci.core.identifiers import KmeId, LinkId, SiteId, kme_of_site
+from openqci.core.keys import SecretBytes
 from openqci.delivery import BATCH_TAG_BITS, SaeDirectory
 from openqci.delivery.end_to_end import (
     BatchGivenUp,
@@ -26,9 +27,13 @@ from openqci.delivery.end_to_end import (
     KeyWanted,
     ShareDeclined,
     begin,
+    decode_order,
     due_keys,
     give_up,
+    leg_at,
+    legs_of,
     open_orders,
+    relay_of,
     release,
     settle_due,
     share_arrived,
@@ -37,7 +42,16 @@ from openqci.delivery.end_to_end import (
 )
 from openqci.delivery.pair_stock import tag_was_used
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.relay import RelayOrder, RelayRefused, forward, hop_bytes, next_site, terminate
+from openqci.relay import (
+    RelayArrival,
+    RelayOrder,
+    RelayRefused,
+    forward,
+    hop_bytes,
+    next_site,
+    terminate,
+)
+from openqci.relay import begin as begin_relay
 from openqci.relay.messages import decode_frame
 from openqci.services.sqlite_store import SqliteKeyStore
 
@@ -142,15 +156,29 @@ def depart(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Jo
     wanted = journey.wanted
     view = KmeView(transaction, wanted.origin_kme)
     public = ring.public_key(site_of(wanted.target_kme))
-    begun = begin(view, wanted, journey.batch_tag, public, time.time(), bridges=Bridging(ring, view.kme))
+    depart = partial(set_out, transaction)
+    begun = begin(view, wanted, journey.batch_tag, public, time.time(), depart=depart)
     sent = replace(journey, order=begun.order)
     for relay, frame in begun.relays:
         sent = with_frame(sent, relay, frame)
     return sent
 
 
+def set_out(
+    transaction: StoreTransaction, relay: RelayOrder, payload: SecretBytes | None, cargo: bytes
+) -> tuple[bytes, SecretBytes]:
+    """Begin a share's way with its first leg that has a link.
+
+    Where the way begins with a border, that is at the other KME of the site: the share is link key of its
+    hop, and it hands a copy of it to the origin.
+    """
+    leg = next(leg for leg in legs_of(relay) if leg.links)
+    view = KmeView(transaction, kme_of_site(SiteId(leg.route[0])))
+    return begin_relay(view, leg, payload, cargo)
+
+
 def carry_on(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Journey:
-    """Bring the first share that is on its way one hop on, or to its end."""
+    """Bring the first share that is on its way one hop on, over a border, or to its end."""
     wire, *others = journey.frames
     site, frame = next_site(wire), decode_frame(wire)
     relay, rest = frame.order, replace(journey, frames=tuple(others))
@@ -164,10 +192,48 @@ def carry_on(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> 
     arrival = terminate(view, wire, bridges=bridges)
     if isinstance(arrival, RelayRefused):
         return refused(transaction, rest, relay, arrival, relay.links[frame.hop_index])
+    return cross_borders(transaction, rest, arrival, ring)
+
+
+def cross_borders(
+    transaction: StoreTransaction, journey: Journey, arrival: RelayArrival, ring: KemRing
+) -> Journey:
+    """Hand a share over at the borders where it stands, and begin its next leg; or keep it at its target."""
+    whole = relay_of(decode_order(arrival.cargo), arrival.cargo, arrival.order.relay_id)
+    while arrival.order.route[-1] != whole.route[-1]:
+        behind = whole.route[whole.route.index(arrival.order.route[-1]) + 1]
+        leg = leg_at(whole, behind)
+        if leg.links:
+            return next_leg(transaction, journey, RelayArrival(leg, arrival.payload, arrival.cargo), ring)
+        arrival = RelayArrival(leg, arrival.payload, arrival.cargo)
+    return keep(transaction, journey, arrival, ring)
+
+
+def next_leg(
+    transaction: StoreTransaction, journey: Journey, crossing: RelayArrival, ring: KemRing
+) -> Journey:
+    """Carry a share on behind a border."""
+    leg = crossing.order
+    view = KmeView(transaction, kme_of_site(SiteId(leg.route[0])))
+    with crossing.payload:
+        try:
+            frame, copy = begin_relay(
+                view, leg, crossing.payload, crossing.cargo, bridges=Bridging(ring, view.kme)
+            )
+        except KeyUnavailable as shortage:
+            log.info("relay %s cannot go on behind the border at %s: %s", leg.relay_id, view.kme, shortage)
+            return failed(transaction, journey, leg, str(shortage), forged=False)
+        copy.wipe()
+    return with_frame(journey, leg, frame)
+
+
+def keep(transaction: StoreTransaction, journey: Journey, arrival: RelayArrival, ring: KemRing) -> Journey:
+    """Keep a share at the target."""
+    relay, view = arrival.order, KmeView(transaction, kme_of_site(SiteId(arrival.order.route[-1])))
     kept = share_arrived(view, arrival, ring.own(view.kme), time.time())
     if isinstance(kept, ShareDeclined):
-        return failed(transaction, rest, relay, kept.reason, forged=kept.forged)
-    return replace(rest, words=kept.words[:1])
+        return failed(transaction, journey, relay, kept.reason, forged=kept.forged)
+    return replace(journey, words=kept.words[:1])
 
 
 def confirm(transaction: StoreTransaction, journey: Journey) -> Journey:
@@ -275,7 +341,7 @@ def keep_account(view: KmeView, order: EndToEndOrder, spends: Iterable[Spend]) -
         "batch_tag": f"{order.batch_tag:010x}",
         "master_sae": order.master_sae,
         "slave_sae": order.slave_sae,
-        "hops": [len(path.links) for path in order.paths],
+        "hops": [len(path.qkd_links) for path in order.paths],
         "key_bytes": order.key_bytes,
         "spends": tuple(spends),
     }

@@ -25,7 +25,7 @@ from openqci.control import (
 )
 from openqci.control.routing import PATHS_MAX
 from openqci.core.errors import OpenQCIError
-from openqci.core.identifiers import LinkId, SaeId, SiteId, kme_of_site
+from openqci.core.identifiers import LinkId, SaeId, SiteId, is_border, kme_of_site
 from openqci.core.provenance import KeyPath
 from openqci.delivery import SaeDirectory, stock_bytes
 from openqci.delivery.end_to_end import HybridPolicy, KeyWanted, provenance_of
@@ -89,7 +89,7 @@ class Pair:
     @property
     def edges(self) -> list[tuple[LinkId, SiteId]]:
         """Each hop of its routes with the site that sends over it."""
-        return [edge for route in self.routes for edge in zip(route.links, route.sites, strict=False)]
+        return [edge for route in self.routes for edge in route.edges]
 
 
 @dataclass
@@ -118,7 +118,7 @@ class EndToEnd:
         self.store, self.network, self.book, self.clock = store, network, book, clock
         self.arrived, self.shortage_changed = arrived, shortage_changed
         self.router = Router(
-            ((hop.link_id, hop.a, hop.b) for hop in network.hops.values()),
+            network.edges(),
             nodes=[NodeFacts(site.site_id, site.country, site.domain) for site in network.sites.values()],
             links=[LinkFacts(hop.link_id, hop.parent_link) for hop in network.hops.values()],
         )
@@ -267,7 +267,7 @@ class EndToEnd:
         key_bytes = affordable_bytes(wanted, least, stocks, hop_bytes(0))
         if not key_bytes and pair.waiting_bytes and self._may_bridge(pair):
             # The first hops give the key itself; others are crossed without a pad where they have none.
-            firsts = [self._available(route.links[0], route.sites[0]) for route in pair.routes]
+            firsts = [self._available(*next(route.edges)) for route in pair.routes]
             key_bytes = affordable_bytes(wanted, least, firsts, hop_bytes(0))
         if key_bytes and len(self._tasks) < RELAYS_AT_ONCE_MAX:
             pair.relaying, pair.served_at_s = True, self.clock.now_s()
@@ -307,7 +307,7 @@ class EndToEnd:
     def _routes(self, pair: Pair) -> tuple[Route, ...]:
         """Return the cheapest disjoint routes that keep to a pair's demands, or none if there are too few."""
         if self._prices is None:
-            self._prices = self.router.price(self._cost, lambda link: self.book.lines[link].epsilon)
+            self._prices = self.router.price(self._cost, self._epsilon)
         demands = pair.demands
         avoid = frozenset(demands.avoid)
         policy = RoutePolicy(
@@ -320,7 +320,8 @@ class EndToEnd:
         if avoid & {pair.start, pair.end} or pair.paths > PATHS_MAX:
             return ()
         routes = self.router.disjoint_routes(pair.start, pair.end, pair.paths, self._prices, policy)
-        return routes if len(routes) == pair.paths else ()
+        # A way from one side of a border to the other has no QKD link, and so no key to give.
+        return routes if len(routes) == pair.paths and all(route.hops for route in routes) else ()
 
     def _may_bridge(self, pair: Pair) -> bool:
         return self.policy is HybridPolicy.EITHER and not pair.demands.no_computational
@@ -352,7 +353,7 @@ class EndToEnd:
 
     def _path(self, route: Route, spent_bytes: int) -> KeyPath:
         """Describe a way; hops that have not key enough for it are to be bridged (see :meth:`_serve`)."""
-        edges = list(zip(route.links, route.sites, strict=False))
+        edges = list(route.edges)
         dry: tuple[LinkId, ...] = ()
         if self.policy is HybridPolicy.EITHER:
             dry = tuple(link for link, site in edges if self._available(link, site) < spent_bytes)
@@ -375,15 +376,20 @@ class EndToEnd:
             (LinkId(link), SiteId(site), hop_bytes(want.key_bytes))
             for path in want.paths
             for link, site in zip(path.links, path.route, strict=False)
-            if link not in path.bridged
+            if link not in path.bridged and not is_border(link)
         ]
 
     def _cost(self, link_id: LinkId, sender: SiteId) -> float:
+        if is_border(link_id):
+            return 0.0
         if self.book.state(link_id) is HopState.DOWN:
             return inf
         full = max(1.0, self.network.stock.low_bits / 8)
         scarcity = 1 - min(1.0, max(0, self._available(link_id, sender)) / full)
         return 1 + (EMPTY_HOP_COST - 1) * scarcity
+
+    def _epsilon(self, link_id: LinkId) -> float:
+        return 0.0 if is_border(link_id) else self.book.lines[link_id].epsilon
 
     def _available(self, link_id: LinkId, sender: SiteId) -> int:
         stock = self.book.lines[link_id].stock_bytes[sender]
@@ -439,7 +445,7 @@ class EndToEnd:
                 "slave_sae": order.slave_sae,
                 "sites": list(first.route),
                 "links": list(first.links),
-                "hops": len(first.links),
+                "hops": len(first.qkd_links),
                 "paths": [{"sites": list(path.route), "links": list(path.links)} for path in order.paths],
                 "hybrid": list(made.hybrid),
                 "computational": made.computational,

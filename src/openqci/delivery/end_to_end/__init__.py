@@ -26,6 +26,7 @@ target after its batch is durable. *Nothing left after giving up* (I4): the orig
 transaction, for one of the two; a void then destroys at the target what has come and what comes later.
 """
 
+from openqci.delivery.end_to_end.legs import leg_at, legs_of
 from openqci.delivery.end_to_end.order import (
     Confirmation,
     EndToEndOrder,
@@ -35,6 +36,7 @@ from openqci.delivery.end_to_end.order import (
     encode_order,
     provenance_of,
     range_bytes,
+    relay_of,
     share_order,
 )
 from openqci.delivery.end_to_end.origin import (
@@ -81,9 +83,12 @@ __all__ = [
     "encode_order",
     "forget_overdue",
     "give_up",
+    "leg_at",
+    "legs_of",
     "open_orders",
     "provenance_of",
     "range_bytes",
+    "relay_of",
     "release",
     "release_relay",
     "settle_due",

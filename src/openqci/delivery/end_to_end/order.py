@@ -148,6 +148,15 @@ def share_order(order: EndToEndOrder, cargo: bytes, number: int) -> RelayOrder:
     )
 
 
+def relay_of(order: EndToEndOrder, cargo: bytes, relay_id: str) -> RelayOrder:
+    """Return the whole way of the share that a relay ID is about; PeerMisbehaved if it is about none."""
+    for number in order.numbers:
+        relay = share_order(order, cargo, number)
+        if relay.relay_id == relay_id:
+            return relay
+    raise PeerMisbehaved(f"relay {relay_id} brought an order that it was not for")
+
+
 def context_of(order: EndToEndOrder, kem: KemPart) -> HybridContext:
     """Return what the mask of a hybrid key is bound to."""
     return HybridContext(
@@ -169,7 +178,7 @@ def provenance_of(order: EndToEndOrder) -> Provenance:
     return Provenance(
         route=first.route,
         links=first.links,
-        hops=len(first.links),
+        hops=len(first.qkd_links),
         protocols=order.protocols,
         proofs=order.proofs,
         epsilon=sum(path.epsilon for path in order.paths),
@@ -194,7 +203,7 @@ def check_order(order: EndToEndOrder) -> None:
         (1 <= len(paths) <= SHARES_MAX, f"1 to {SHARES_MAX} paths"),
         (1 <= order.threshold <= len(paths), "a threshold of 1 to as many as there are paths"),
         (order.threshold > 1 or len(paths) == 1, "shares that alone tell nothing: a threshold above 1"),
-        (all(_is_way(path) for path in paths), f"paths of 1 to {HOPS_MAX} links that visit no node twice"),
+        (all(_is_way(path) for path in paths), f"paths over 1 to {HOPS_MAX} links that visit no node twice"),
         (
             len({(path.route[0], path.route[-1]) for path in paths if path.route}) == 1,
             "paths with the same ends",
@@ -208,7 +217,7 @@ def check_order(order: EndToEndOrder) -> None:
         (kem is None or len(kem.key_id) == KEM_KEY_ID_BYTES, "the name of an ML-KEM key"),
         (not any(path.bridged for path in paths) or order.policy is HybridPolicy.EITHER, "pads on every hop"),
         (
-            not any({*path.links[:1]} & {*path.bridged} for path in paths[: order.threshold]),
+            not any({*path.qkd_links[:1]} & {*path.bridged} for path in paths[: order.threshold]),
             "link key on the first hop of the paths that give it",
         ),
         (0 <= order.deadline_s - order.created_s <= DEADLINE_S_MAX, "a deadline within the hour"),
@@ -222,7 +231,8 @@ def check_order(order: EndToEndOrder) -> None:
 
 def _is_way(path: KeyPath) -> bool:
     return (
-        1 <= len(path.links) <= HOPS_MAX
+        len(path.qkd_links) > 0
+        and len(path.links) <= HOPS_MAX
         and len(path.route) == len(path.links) + 1
         and len({*path.route, *path.via}) == len(path.route) + len(path.via)
         and path.form in list(RelayForm)

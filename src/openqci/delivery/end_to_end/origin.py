@@ -1,6 +1,8 @@
 """The origin's steps of an end-to-end key: it decides, for the whole batch, once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -26,6 +28,10 @@ from openqci.keystore.ports import KmeView
 from openqci.relay import RelayOrder
 from openqci.relay import begin as begin_relay
 from openqci.relay.node import NO_BRIDGES, SITE_ROOMS, Bridges, HopRooms
+
+Depart = Callable[[RelayOrder, SecretBytes | None, bytes], tuple[bytes, SecretBytes]]
+"""Begins the relay of a share, given its payload if it is a carried one, and its cargo: returns the first
+frame and the payload, as :func:`openqci.relay.begin` does."""
 
 OPEN_KIND, OPEN_RELAY_KIND = "end-to-end-open", "end-to-end-open-relay"
 
@@ -104,12 +110,15 @@ def begin(
     now_s: float,
     rooms: HopRooms = SITE_ROOMS,
     bridges: Bridges = NO_BRIDGES,
+    depart: Depart | None = None,
 ) -> KeyBegun:
     """Spend link key for every share, keep the batch aside, return the relays to start.
 
     ``batch_tag`` is drawn at random by the caller; if this KME has used it before, the next that is new is
-    taken. ``kem`` is the target's encapsulation key, if it has one. Raises KeyUnavailable if a first hop has
-    not enough key, or the policy demands an encapsulation key: the transaction undoes what was taken then.
+    taken. ``kem`` is the target's encapsulation key, if it has one. ``depart`` begins the relay of a share
+    where its way has borders; without it every way is one relay from here. Raises KeyUnavailable if a first
+    hop has not enough key, or the policy demands an encapsulation key: the transaction undoes what was taken
+    then.
     """
     if wanted.policy is HybridPolicy.BOTH and kem is None:
         raise KeyUnavailable(
@@ -127,7 +136,8 @@ def begin(
     order = _order(wanted, batch_tag, part, now_s)
     check_order(order)
     cargo = encode_order(order)
-    relays, payload = _spend(view, order, cargo, rooms, bridges)
+    depart = depart or partial(begin_relay, view, rooms=rooms, bridges=bridges)
+    relays, payload = _spend(order, cargo, depart)
     _put_aside(view, order, cargo, wanted.collect_s, masked(order, payload, secret))
     for relay, _ in relays:
         view.put_record(OPEN_RELAY_KIND, relay.relay_id, tag_text(batch_tag).encode())
@@ -203,20 +213,20 @@ def _order(wanted: KeyWanted, batch_tag: int, part: KemPart | None, now_s: float
 
 
 def _spend(
-    view: KmeView, order: EndToEndOrder, cargo: bytes, rooms: HopRooms, bridges: Bridges
+    order: EndToEndOrder, cargo: bytes, depart: Depart
 ) -> tuple[list[tuple[RelayOrder, bytes]], SecretBytes]:
     """Spend the first hop of every path; return relays with first frames, and what the shares make."""
     relays, shares = [], []
     for number in order.numbers[: order.threshold]:
         relay = share_order(order, cargo, number)
-        frame, share = begin_relay(view, relay, None, cargo, rooms)
+        frame, share = depart(relay, None, cargo)
         relays.append((relay, frame))
         shares.append(share)
     further = further_shares(shares, len(order.paths))
     with wiped(*shares, *further):
         for number, share in zip(order.numbers[order.threshold :], further, strict=True):
             relay = share_order(order, cargo, number)
-            frame, copy = begin_relay(view, relay, share, cargo, rooms, bridges)
+            frame, copy = depart(relay, share, cargo)
             copy.wipe()
             relays.append((relay, frame))
         whole = joined(dict(zip(order.numbers, shares, strict=False)), order.threshold, len(order.paths))
