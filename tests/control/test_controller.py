@@ -106,6 +106,21 @@ def test_a_link_that_rests_at_its_high_mark_keeps_its_rate() -> None:
     assert link(controller.next_configuration(RATE_WINDOW_S), "a--b").rate_bps == 1_000.0
 
 
+def test_a_link_is_simulated_until_an_end_says_that_it_is_not_and_none_says_that_it_is() -> None:
+    controller = Controller(LAID_DOWN)
+    assert link(controller.next_configuration(0.0), "a--b").simulated
+    real = LinkReport("a--b", deposited_bytes=7, epsilon=1e-10, protocol="BB84", proof="decoy")
+    controller.receive_report(NodeReport("kme-b", links=(real,)), 1.0)
+    stated = msgspec.structs.replace(real, deposited_bytes=0, epsilon=1e-9)
+    controller.receive_report(NodeReport("kme-a", links=(stated,)), 1.0)
+    told = link(controller.next_configuration(1.0), "a--b")
+    assert (told.simulated, told.epsilon, told.protocol) == (False, 1e-10, "BB84")
+    controller.receive_report(
+        NodeReport("kme-a", links=(msgspec.structs.replace(stated, simulated=True),)), 2.0
+    )
+    assert link(controller.next_configuration(2.0), "a--b").simulated
+
+
 def test_silent_nodes_and_low_stocks_are_alarms() -> None:
     controller = Controller(LAID_DOWN)
     low = PairReport("bank.a", "bank.c", stock_bytes=10, low_bytes=100)

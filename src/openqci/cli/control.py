@@ -1,11 +1,7 @@
 """``openqci control``: the controller of a domain, and what it signs."""
 
 import argparse
-import asyncio
 import json
-import logging
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import yaml
 
+from openqci.cli.keyless import add_caller, add_run, named_client, run_daemon
 from openqci.core.errors import ConfigurationError, Fault
 
 if TYPE_CHECKING:
-    from openqci.services.controller_app import LoadedController
     from openqci.services.operator_client import NamedClient
 
-READY_LINE = "ready"
+FILE = "control.toml"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,17 +34,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     init.add_argument("--listen", metavar="HOST:PORT", default="0.0.0.0:8643", help="where nodes call it")
     init.set_defaults(run=init_controller)
     run = commands.add_parser("run", help="run a controller until SIGTERM or Ctrl-C")
-    _add_config(run)
-    run.add_argument("--verbose", action="store_true", help="log what goes well, too")
+    add_run(run, FILE)
     run.set_defaults(run=run_controller)
     status = commands.add_parser("status", help="nodes, links and alarms as a running controller sees them")
-    _add_caller(status)
+    add_caller(status, FILE)
     status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(run=show_status)
     for verb, purpose in (("close", "take a link out of use"), ("open", "let a closed link be used again")):
         act = commands.add_parser(verb, help=f"{purpose}, in the whole domain")
         act.add_argument("link", metavar="LINK", help="ID of the link")
-        _add_caller(act)
+        add_caller(act, FILE)
         if verb == "close":
             act.add_argument("--reason", metavar="TEXT", default="", help="why, for the alarm")
         act.set_defaults(run=change_link)
@@ -63,18 +58,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--signer", metavar="FILE", type=Path, required=True, help="the controller's certificate"
     )
     show.set_defaults(run=show_configuration)
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, default=Path("control.toml"), help="its control.toml"
-    )
-
-
-def _add_caller(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser)
-    parser.add_argument("--certificate", metavar="FILE", type=Path, required=True, help="the caller's")
-    parser.add_argument("--key", metavar="FILE", type=Path, required=True, help="the key of --certificate")
 
 
 def init_controller(args: argparse.Namespace) -> int:
@@ -124,34 +107,10 @@ nodes = {json.dumps(args.listen)}
 
 def run_controller(args: argparse.Namespace) -> int:
     """Run the controller that the configuration describes."""
-    import uvloop
+    from openqci.services.controller_app import ControllerApp, load_controller
 
-    from openqci.services.controller_app import load_controller
-
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    return uvloop.run(_serve(load_controller(args.config)))
-
-
-async def _serve(loaded: "LoadedController") -> int:
-    from openqci.services.controller_app import ControllerApp
-
-    app = ControllerApp(loaded)
-    reloads: set[asyncio.Task[None]] = set()
-    try:
-        await app.start()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, app.stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
-        print(READY_LINE, flush=True)
-        await app.run()
-    finally:
-        await app.close()
-    return 0
+    loaded = load_controller(args.config)
+    return run_daemon(lambda: ControllerApp(loaded), args.verbose, reload=ControllerApp.reload)
 
 
 def show_status(args: argparse.Namespace) -> int:
@@ -188,33 +147,28 @@ def change_link(args: argparse.Namespace) -> int:
 
 
 def _client(args: argparse.Namespace) -> "NamedClient":
-    from dataclasses import replace
-
     from openqci.services.controller_app import load_controller
-    from openqci.services.kme_config import host_and_port
-    from openqci.services.operator_client import NamedClient
 
     loaded = load_controller(args.config)
-    own = replace(loaded.tls_files(), certificate=args.certificate, key=args.key)
-    host, port = host_and_port(loaded.config.listen.nodes)
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return NamedClient(own.client_context(), loaded.config.controller.name, host, port)
+    config = loaded.config
+    return named_client(args, loaded.tls_files(), config.controller.name, config.listen.nodes)
 
 
 def sign_configuration(args: argparse.Namespace) -> int:
     """Sign a configuration. Its ``issued_s`` is now, whatever the file says."""
     from openqci.control.configuration import DomainConfiguration, sign
     from openqci.crypto.signatures import SigningKey
+    from openqci.services.keyless_app import read_named
 
     try:
-        content = yaml.safe_load(read(args.file))
+        content = yaml.safe_load(read_named(args.file))
     except yaml.YAMLError as error:
         raise ConfigurationError(Fault(str(args.file), "", f"is neither YAML nor JSON: {error}")) from None
     if not isinstance(content, dict):
         raise ConfigurationError(Fault(str(args.file), "", "expected a mapping of domain, version, nodes"))
     try:
         configuration = msgspec.convert({**content, "issued_s": time.time()}, DomainConfiguration)
-        signed = sign(configuration, SigningKey.from_pem(read(args.key), str(args.key)))
+        signed = sign(configuration, SigningKey.from_pem(read_named(args.key), str(args.key)))
     except msgspec.ValidationError as error:
         raise ConfigurationError(Fault(str(args.file), "", str(error))) from None
     args.out.write_bytes(signed)
@@ -227,19 +181,12 @@ def show_configuration(args: argparse.Namespace) -> int:
     from openqci.control.configuration import verify
     from openqci.core.errors import PeerMisbehaved
     from openqci.crypto.signatures import VerifyingKey
+    from openqci.services.keyless_app import read_named
 
-    signer = VerifyingKey.from_certificate_pem(read(args.signer), str(args.signer))
+    signer = VerifyingKey.from_certificate_pem(read_named(args.signer), str(args.signer))
     try:
-        configuration = verify(read(args.file), signer)
+        configuration = verify(read_named(args.file), signer)
     except PeerMisbehaved as error:
         raise ConfigurationError(Fault(str(args.file), "", str(error))) from None
     print(json.dumps(msgspec.to_builtins(configuration), indent=2))
     return 0
-
-
-def read(file: Path) -> bytes:
-    """Return a file's bytes; ConfigurationError if it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(Fault(str(file), "", f"cannot be read ({error.strerror})")) from None

@@ -1,22 +1,18 @@
 """``openqci orchestrator``: the European orchestrator, from the command line."""
 
 import argparse
-import asyncio
 import json
-import logging
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from openqci.cli.keyless import add_caller, add_run, named_client, run_daemon
 from openqci.core.errors import ConfigurationError, Fault
 
 if TYPE_CHECKING:
     from openqci.services.operator_client import NamedClient
-    from openqci.services.orchestrator_app import LoadedOrchestrator
 
-READY_LINE = "ready"
+FILE = "orchestrator.toml"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,14 +39,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     init.set_defaults(run=init_orchestrator)
     run = verbs.add_parser("run", help="run an orchestrator until SIGTERM or Ctrl-C")
-    _add_config(run)
-    run.add_argument("--verbose", action="store_true", help="log what goes well, too")
+    add_run(run, FILE)
     run.set_defaults(run=run_orchestrator)
     status = verbs.add_parser("status", help="offers and borders as a running orchestrator has them")
-    _add_caller(status)
+    add_caller(status, FILE)
+    status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(run=show_status)
     route = verbs.add_parser("route", help="ways between two domains, or the domains of two applications")
-    _add_caller(route)
+    add_caller(route, FILE)
+    route.add_argument("--json", action="store_true", help="print one JSON document")
     route.add_argument("--from", dest="source", metavar="NAME", required=True, help="domain or application")
     route.add_argument("--to", dest="target", metavar="NAME", required=True, help="domain or application")
     route.add_argument(
@@ -67,23 +64,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--trust", metavar="N", type=int, default=0, help="least trust class of what is crossed"
     )
     route.set_defaults(run=show_ways)
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=Path("orchestrator.toml"),
-        help="its orchestrator.toml",
-    )
-
-
-def _add_caller(parser: argparse.ArgumentParser) -> None:
-    _add_config(parser)
-    parser.add_argument("--certificate", metavar="FILE", type=Path, required=True, help="the caller's")
-    parser.add_argument("--key", metavar="FILE", type=Path, required=True, help="the key of --certificate")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def init_orchestrator(args: argparse.Namespace) -> int:
@@ -136,32 +116,10 @@ def _domain_text(given: str) -> str:
 
 def run_orchestrator(args: argparse.Namespace) -> int:
     """Run the orchestrator that the configuration describes."""
-    import uvloop
+    from openqci.services.orchestrator_app import OrchestratorApp, load_orchestrator
 
-    from openqci.services.orchestrator_app import load_orchestrator
-
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    return uvloop.run(_serve(load_orchestrator(args.config)))
-
-
-async def _serve(loaded: "LoadedOrchestrator") -> int:
-    from openqci.services.orchestrator_app import OrchestratorApp
-
-    app = OrchestratorApp(loaded)
-    try:
-        await app.start()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, app.stop.set)
-        print(READY_LINE, flush=True)
-        await app.run()
-    finally:
-        await app.close()
-    return 0
+    loaded = load_orchestrator(args.config)
+    return run_daemon(lambda: OrchestratorApp(loaded), args.verbose)
 
 
 def show_status(args: argparse.Namespace) -> int:
@@ -216,14 +174,8 @@ def way_lines(answer: dict[str, Any]) -> list[str]:
 
 
 def _client(args: argparse.Namespace) -> "NamedClient":
-    from dataclasses import replace
-
-    from openqci.services.kme_config import host_and_port
-    from openqci.services.operator_client import NamedClient
     from openqci.services.orchestrator_app import load_orchestrator
 
     loaded = load_orchestrator(args.config)
-    own = replace(loaded.tls_files(), certificate=args.certificate, key=args.key)
-    host, port = host_and_port(loaded.config.listen.domains)
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    return NamedClient(own.client_context(), loaded.config.orchestrator.name, host, port)
+    config = loaded.config
+    return named_client(args, loaded.tls_files(), config.orchestrator.name, config.listen.domains)

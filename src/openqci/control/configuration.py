@@ -48,7 +48,8 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     """One QKD link between two KMEs. ``rate_bps`` is what it brings of secret key, both directions together.
 
     ``usable`` is False for a link that no relay may use now: cut, resting, or under suspicion. ``protocol``,
-    ``proof``, ``epsilon`` and ``simulated`` go into the provenance of keys that are relayed over it.
+    ``proof``, ``epsilon`` and ``simulated`` go into the provenance of keys that are relayed over it: a link
+    counts as simulated until somebody says that it is not (invariant I7).
     """
 
     link_id: str
@@ -59,7 +60,7 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     usable: bool = True
     protocol: str = "unknown"
     proof: str = "not told"
-    simulated: bool = False
+    simulated: bool = True
 
 
 class Pair(msgspec.Struct, frozen=True, omit_defaults=True):

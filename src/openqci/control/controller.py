@@ -226,7 +226,10 @@ class Controller:
         )
 
     def _learned_link(self, link: Link) -> Link:
-        """Return a link with what is known of it now; its rate is that of the end that draws its key."""
+        """Return a link with what is known of it now; its rate is that of the end that draws its key.
+
+        How its key is made is said by that end, too; that it is simulated, by either.
+        """
         link_id = LinkId(link.link_id)
         rates = [
             rate
@@ -238,8 +241,11 @@ class Controller:
             # A link at its high watermark rests: that it brings nothing does not say what it could bring.
             stood = max(rates) if max(rates) > stood or self._is_low(link) else stood
             self._rates[link_id] = stood
-        told = next((each for each in self._link_reports(link) if each.epsilon), None)
-        made = {} if told is None else {name: getattr(told, name) for name in MADE}
+        told = [each for each in self._link_reports(link) if each.epsilon]
+        drawn = max(told, key=lambda each: each.deposited_bytes, default=None)
+        made = {} if drawn is None else {name: getattr(drawn, name) for name in MADE}
+        if any(each.simulated for each in told):
+            made["simulated"] = True
         return msgspec.structs.replace(
             link, rate_bps=stood, usable=link.usable and self._trouble(link) is None, **made
         )

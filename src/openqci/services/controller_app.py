@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import msgspec
 import yaml
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -29,9 +28,9 @@ from openqci.control.orchestrator import reaches_of
 from openqci.core.errors import ConfigurationError, Fault, PeerMisbehaved, RequestRefused
 from openqci.core.identifiers import KmeId, LinkId
 from openqci.crypto.signatures import SigningKey, VerifyingKey
-from openqci.delivery.etsi014_model import error_body
 from openqci.services.data_directory import write_durably
 from openqci.services.https import HttpsListener
+from openqci.services.keyless_app import body_of, guarded, json_answer, keyless_application, read_named
 from openqci.services.kme_config import Address, PathText, Section, TlsSection, Url, host_and_port
 from openqci.services.orchestrator_line import OrchestratorLine
 from openqci.services.pki import kme_identity
@@ -154,7 +153,7 @@ class ControllerApp:
         self._files = loaded.tls_files()
         self._folder = loaded.state_dir
         key = loaded.path(loaded.config.tls.key)
-        self._signer = SigningKey.from_pem(_read(key), str(key))
+        self._signer = SigningKey.from_pem(read_named(key), str(key))
         self._started_s = time.monotonic()
         laid_down = loaded.domain()
         self._signed = self._last_signed(laid_down)
@@ -199,7 +198,7 @@ class ControllerApp:
             section.name,
             files.client_context,
             self._signer,
-            VerifyingKey.from_certificate_pem(_read(signer), str(signer)),
+            VerifyingKey.from_certificate_pem(read_named(signer), str(signer)),
             loaded.path(section.offer_file),
             self._folder,
             lambda: self.controller.current,
@@ -231,37 +230,20 @@ class ControllerApp:
         log.info("domain %s: version %d", made.domain, made.version)
 
     def _application(self) -> Starlette:
-        def refused(_: Request, error: Exception) -> Response:
-            if not isinstance(error, RequestRefused):
-                raise error
-            return Response(error_body(error), error.status, error.headers, "application/json")
-
-        def guarded(
-            work: Callable[[Request], Awaitable[Response]],
-        ) -> Callable[[Request], Awaitable[Response]]:
-            async def answer(request: Request) -> Response:
-                try:
-                    return await work(request)
-                except ClientDisconnect:
-                    return Response(status_code=400)
-
-            return answer
-
-        return Starlette(
-            routes=[
+        return keyless_application(
+            [
                 Route(REPORT_PATH, guarded(self._report), methods=["POST"]),
                 Route(CONFIGURATION_PATH, self._configuration),
                 Route(STATUS_PATH, self._status),
                 Route("/domain/v1/links/{link}/close", guarded(self._close), methods=["POST"]),
                 Route("/domain/v1/links/{link}/open", self._open, methods=["POST"]),
-            ],
-            exception_handlers={RequestRefused: refused},
+            ]
         )
 
     async def _report(self, request: Request) -> Response:
         callers = kme_identity(request.state.certificate) if request.state.certificate else frozenset()
         try:
-            report = msgspec.json.decode(await _body(request), type=NodeReport)
+            report = msgspec.json.decode(await body_of(request, REPORT_BYTES_MAX), type=NodeReport)
             if KmeId(report.kme_id) not in callers:
                 raise RequestRefused(401, "a KME reports for itself alone: the certificate names another")
             self.controller.receive_report(report, time.time())
@@ -280,7 +262,7 @@ class ControllerApp:
 
     async def _status(self, request: Request) -> Response:
         self._holder(request, MAY_LOOK)
-        return _json(self.status())
+        return json_answer(self.status())
 
     def status(self) -> dict[str, Any]:
         """Return the state of the domain as its controller sees it; it holds no key and no key IDs."""
@@ -316,13 +298,13 @@ class ControllerApp:
 
     async def _close(self, request: Request) -> Response:
         holder, link = self._holder(request, MAY_CLOSE), self._link(request)
-        said = (await _body(request)).decode("utf-8", "replace")[:REASON_CHARACTERS_MAX]
+        said = (await body_of(request, REPORT_BYTES_MAX)).decode("utf-8", "replace")[:REASON_CHARACTERS_MAX]
         reason = f"closed by {holder.role.value} {holder.name}" + (f": {said}" if said else "")
         self.controller.close_link(link, reason)
         self._closed[link] = reason
         await self._keep_closed()
         log.warning("link %s %s", link, reason)
-        return _json({"link_id": link, "closed": reason})
+        return json_answer({"link_id": link, "closed": reason})
 
     async def _open(self, request: Request) -> Response:
         holder, link = self._holder(request, MAY_CLOSE), self._link(request)
@@ -331,7 +313,7 @@ class ControllerApp:
         del self._closed[link]
         await self._keep_closed()
         log.warning("link %s opened by %s %s", link, holder.role.value, holder.name)
-        return _json({"link_id": link, "closed": None})
+        return json_answer({"link_id": link, "closed": None})
 
     async def _keep_closed(self) -> None:
         await asyncio.to_thread(write_durably, self._folder / CLOSED, json.dumps(self._closed).encode())
@@ -353,7 +335,7 @@ class ControllerApp:
         file = self._folder / SIGNED
         if not file.exists():
             return b""
-        text = _read(file)
+        text = read_named(file)
         domain = _content(text, file).domain
         if domain != laid_down.domain:
             raise ConfigurationError(Fault(str(file), "", f"is of domain {domain}, not {laid_down.domain}"))
@@ -378,24 +360,3 @@ def _content(signed: bytes, file: Path) -> DomainConfiguration:
         raise ConfigurationError(
             Fault(str(file), "", f"is damaged ({error}); put it back from a backup, or versions would repeat")
         ) from None
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(Fault(str(file), "", f"cannot be read ({error.strerror})")) from None
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > REPORT_BYTES_MAX:
-            headers = {"Connection": "close"}
-            raise RequestRefused(413, f"the body is longer than {REPORT_BYTES_MAX} bytes", headers=headers)
-    return bytes(body)
-
-
-def _json(document: object) -> Response:
-    return Response(msgspec.json.encode(document), media_type="application/json")

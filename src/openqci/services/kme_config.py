@@ -17,6 +17,7 @@ from openqci.delivery.agreement import range_bytes
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import Profile
 from openqci.delivery.supply import BATCH_KEY_BYTES_MIN, PairDemand
+from openqci.keystore.supply import SourceReport
 from openqci.services.tls import TlsFiles
 
 CONFIG_VERSION = 1
@@ -188,6 +189,10 @@ class SourceSection(Section, frozen=True, kw_only=True):
     proof: str = "stated by the module's maker"
     epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-9
     simulated: bool = False
+
+    def report(self) -> SourceReport:
+        """Return what is known of its key before the module itself has said anything."""
+        return SourceReport(self.protocol, self.proof, self.epsilon, self.simulated)
 
 
 class Source014Section(SourceSection, frozen=True, kw_only=True):

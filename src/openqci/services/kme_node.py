@@ -64,7 +64,7 @@ Troubles = dict[str, str]
 
 @dataclass
 class LinkFigures:
-    """What a link has brought since the start."""
+    """What a link has brought since the start; ``made``, how its latest key was, or else is stated to be."""
 
     deposited_bytes: int = 0
     refused_deposits: int = 0
@@ -101,7 +101,9 @@ class KmeNode:
         kem: KemPrivateKey | None = None,
     ) -> None:
         self.kme = loaded.kme_id
-        self.figures = NodeFigures(links={link.id: LinkFigures() for link in loaded.config.link})
+        self.figures = NodeFigures(
+            links={link.id: LinkFigures(made=_stated(link)) for link in loaded.config.link}
+        )
         self.stock_arrived: Callable[[KeyBatch], None] = lambda batch: None
         self.happened: Callable[[KmeId, Event | Meeting], None] = lambda peer, event: None
         self.expired: Callable[[KeyBatch, int], None] = lambda batch, left: None
@@ -570,6 +572,11 @@ class Demands:
         share = self._guaranteed.get((wanted.master_sae, *(slave for slave, _, _ in wanted.legs)))
         if share is not None:
             share.got(wanted.key_bytes, now_s)
+
+
+def _stated(link: LinkSection) -> SourceReport | None:
+    """Return what the operator states of a link's key."""
+    return next((source.report() for source in link.sources.values()), None)
 
 
 def _deposited(

@@ -9,7 +9,6 @@ the number of the last version and the offers that hold. Without an orchestrator
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 from cryptography import x509
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -25,9 +24,9 @@ from openqci.control.offers import OFFER_BYTES_MAX, sign_table
 from openqci.control.orchestrator import PATHS_MAX, Orchestrator, WayPolicy
 from openqci.core.errors import ConfigurationError, Fault, PeerMisbehaved, RequestRefused
 from openqci.crypto.signatures import SigningKey, VerifyingKey
-from openqci.delivery.etsi014_model import error_body
 from openqci.services.data_directory import write_durably
 from openqci.services.https import HttpsListener
+from openqci.services.keyless_app import body_of, guarded, json_answer, keyless_application, read_named
 from openqci.services.kme_config import Address, Name, PathText, Section, TlsSection, host_and_port
 from openqci.services.pki import issued_by_one, read_certificates
 from openqci.services.roles import MAY_LOOK, Role, holder_of
@@ -109,7 +108,7 @@ class LoadedOrchestrator:
         found = {}
         for domain in self.config.domain:
             file = self.path(domain.signer)
-            found[domain.id] = VerifyingKey.from_certificate_pem(_read(file), str(file))
+            found[domain.id] = VerifyingKey.from_certificate_pem(read_named(file), str(file))
         return found
 
 
@@ -134,7 +133,7 @@ class OrchestratorApp:
         self.loaded = loaded
         self.stop = asyncio.Event()
         key = loaded.path(loaded.config.tls.key)
-        self._signer = SigningKey.from_pem(_read(key), str(key))
+        self._signer = SigningKey.from_pem(read_named(key), str(key))
         self._folder = loaded.state_dir
         self._started_s = time.monotonic()
         (self._folder / OFFERS).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -194,35 +193,18 @@ class OrchestratorApp:
         }
 
     def _application(self) -> Starlette:
-        def refused(_: Request, error: Exception) -> Response:
-            if not isinstance(error, RequestRefused):
-                raise error
-            return Response(error_body(error), error.status, error.headers, "application/json")
-
-        def guarded(
-            work: Callable[[Request], Awaitable[Response]],
-        ) -> Callable[[Request], Awaitable[Response]]:
-            async def answer(request: Request) -> Response:
-                try:
-                    return await work(request)
-                except ClientDisconnect:
-                    return Response(status_code=400)
-
-            return answer
-
-        return Starlette(
-            routes=[
+        return keyless_application(
+            [
                 Route(OFFER_PATH, guarded(self._offer), methods=["POST"]),
                 Route(STATUS_PATH, self._status),
                 Route(WAYS_PATH, self._ways),
-            ],
-            exception_handlers={RequestRefused: refused},
+            ]
         )
 
     async def _offer(self, request: Request) -> Response:
         """Take an offer; answer with the domain's table if it has an older one, or none."""
         domain = self._domain_of(request)
-        text = await _body(request)
+        text = await body_of(request, OFFER_BYTES_MAX)
         known = request.query_params.get("version", "0")
         if not (known.isascii() and known.isdigit() and len(known) < 16):
             raise RequestRefused(400, "version shall be the number of a table")
@@ -245,7 +227,7 @@ class OrchestratorApp:
 
     async def _status(self, request: Request) -> Response:
         self._may_look(request)
-        return _json(self.status())
+        return json_answer(self.status())
 
     async def _ways(self, request: Request) -> Response:
         """Explain the ways between two domains, or two applications."""
@@ -254,7 +236,7 @@ class OrchestratorApp:
         source, target = self._place(asked.get("from", "")), self._place(asked.get("to", ""))
         policy = _policy(asked.getlist("avoid"), asked.get("trust", "0"))
         answer = self.orchestrator.ways(source, target, _paths(asked.get("paths", "1")), policy)
-        return _json({"from": source, "to": target, "ways": answer.ways, "refused": answer.refused})
+        return json_answer({"from": source, "to": target, "ways": answer.ways, "refused": answer.refused})
 
     def _place(self, name: str) -> str:
         """Return the domain of that name, or that offers an application of that name."""
@@ -295,7 +277,7 @@ class OrchestratorApp:
         file = self._folder / VERSION_FILE
         if not file.exists():
             return 0
-        text = _read(file).strip()
+        text = read_named(file).strip()
         if not text.isdigit():
             raise ConfigurationError(Fault(str(file), "", "is damaged; put it back from a backup"))
         return int(text)
@@ -304,7 +286,7 @@ class OrchestratorApp:
         """Take up the offers that held when the process ended."""
         for file in sorted((self._folder / OFFERS).glob("*.json")):
             try:
-                self.orchestrator.receive_offer(_read(file), time.time())
+                self.orchestrator.receive_offer(read_named(file), time.time())
             except PeerMisbehaved as error:
                 log.info("%s: %s", file.name, error)
 
@@ -335,24 +317,3 @@ def _paths(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= PATHS_MAX):
         raise RequestRefused(400, f"paths shall be a number from 1 to {PATHS_MAX}")
     return int(text)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(Fault(str(file), "", f"cannot be read ({error.strerror})")) from None
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > OFFER_BYTES_MAX:
-            headers = {"Connection": "close"}
-            raise RequestRefused(413, f"the body is longer than {OFFER_BYTES_MAX} bytes", headers=headers)
-    return bytes(body)
-
-
-def _json(document: object) -> Response:
-    return Response(msgspec.json.encode(document), media_type="application/json")

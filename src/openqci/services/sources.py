@@ -3,7 +3,7 @@
 import ssl
 
 from openqci.core.errors import ConfigurationError, Fault
-from openqci.keystore.supply import KeySource, SourceReport
+from openqci.keystore.supply import KeySource
 from openqci.services.kme_config import (
     LinkSection,
     LoadedConfig,
@@ -45,7 +45,7 @@ def _source_014(loaded: LoadedConfig, section: Source014Section) -> KeySource:
         url=section.url.rstrip("/"),
         peer_sae_id=section.peer_sae_id,
         kme_id=section.kme_id,
-        report=_report(section),
+        report=section.report(),
     )
     return Source014(settings, lambda: module_tls(loaded, section))
 
@@ -59,7 +59,7 @@ def _source_004(loaded: LoadedConfig, section: Source004Section) -> KeySource:
         destination=section.destination,
         chunk_bytes=section.chunk_bytes,
         server_name=section.server_name,
-        report=_report(section),
+        report=section.report(),
     )
     return Source004(settings, lambda: module_tls(loaded, section))
 
@@ -72,10 +72,6 @@ def _source_push(loaded: LoadedConfig, section: SourcePushSection) -> KeySource:
         destination=section.destination,
         chunk_bytes=section.chunk_bytes,
         server_name=section.server_name,
-        report=_report(section),
+        report=section.report(),
     )
     return SourcePush(settings, lambda: module_tls(loaded, section))
-
-
-def _report(section: SourceSection) -> SourceReport:
-    return SourceReport(section.protocol, section.proof, section.epsilon, section.simulated)
