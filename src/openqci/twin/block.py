@@ -22,10 +22,11 @@ from openqci.distillation import (
     KeyDistilled,
     converse,
 )
+from openqci.distillation.conversation import Ending
 from openqci.distillation.reconciliation import reconciliation_for
 from openqci.links import quantum_link
 from openqci.network import Device, Hop
-from openqci.quantum import exchange
+from openqci.quantum import Exchange, exchange
 
 PROOF_ID = "rusca-2018"
 QBER_MAX = 0.09
@@ -80,17 +81,28 @@ def distil_block(order: BlockOrder) -> BlockOutcome:
     photons = exchange(link, order.detections, photon_generator(order.photon_seed))
     settings = distillation_settings(order.device, order.hop.length_km)
     name = BlockName(order.hop.link_id, order.number)
-    key_a, key_b = SecretBytes(order.authentication_key_a), SecretBytes(order.authentication_key_b)
+    ends = distil_exchange(photons, settings, name, order.authentication_key_a, order.authentication_key_b)
+    return outcome(order, photons.duration_s, *ends)
+
+
+def distil_exchange(
+    photons: Exchange,
+    settings: DistillationSettings,
+    name: BlockName,
+    authentication_key_a: bytes,
+    authentication_key_b: bytes,
+) -> tuple[Ending, Ending]:
+    """Let both ends distil what they have recorded; the raw bits of both are wiped."""
+    key_a, key_b = SecretBytes(authentication_key_a), SecretBytes(authentication_key_b)
     try:
         with wiped(key_a, key_b):
             alice = AliceDistillation(photons.emissions, settings, name, key_a, secrets.token_bytes)
             bob = BobDistillation(photons.detections, settings, name, key_b, secrets.token_bytes)
-            ends = converse(alice, bob, now_s=0.0)
+            return converse(alice, bob, now_s=0.0)
     finally:
         # The ends wipe what they take of the raw bits; the records themselves are the caller's.
         photons.emissions.bits[:] = 0
         photons.detections.bits[:] = 0
-    return outcome(order, photons.duration_s, *ends)
 
 
 def photon_generator(seed: int) -> np.random.Generator:
@@ -112,16 +124,19 @@ def distillation_settings(device: Device, length_km: float = 0.0) -> Distillatio
     )
 
 
-def outcome(
-    order: BlockOrder,
-    duration_s: float,
-    at_a: KeyDistilled | DistillationAborted,
-    at_b: KeyDistilled | DistillationAborted,
+def outcome(order: BlockOrder, duration_s: float, at_a: Ending, at_b: Ending) -> BlockOutcome:
+    """Gather what the two ends of a block say."""
+    name = BlockName(order.hop.link_id, order.number)
+    return outcome_of_ends(name, order.detections, duration_s, PROOF_ID, at_a, at_b)
+
+
+def outcome_of_ends(
+    name: BlockName, detections: int, duration_s: float, proof_id: str, at_a: Ending, at_b: Ending
 ) -> BlockOutcome:
-    """Gather what the two ends say; a key is kept only if both kept one."""
+    """Gather what two ends say; a key is kept only if both kept one."""
     if isinstance(at_a, KeyDistilled) and isinstance(at_b, KeyDistilled):
         keys, aborted = (at_a.key, at_b.key), ""
-        epsilon, proof_id = at_a.key.epsilon, at_a.key.proof_id
+        epsilon = at_a.key.epsilon
         revealed = [bytes(kept.key.reveal()) for kept in keys]
         for kept in keys:
             kept.key.wipe()
@@ -129,17 +144,17 @@ def outcome(
         reasons = [
             f"{end.reason} {end.detail}" for end in (at_a, at_b) if isinstance(end, DistillationAborted)
         ]
-        aborted, revealed, epsilon, proof_id = "; ".join(reasons), [b"", b""], 0.0, PROOF_ID
+        aborted, revealed, epsilon = "; ".join(reasons), [b"", b""], 0.0
         for end in (at_a, at_b):
             if isinstance(end, KeyDistilled):
                 end.key.key.wipe()
     return BlockOutcome(
-        link_id=order.hop.link_id,
-        number=order.number,
+        link_id=name.link_id,
+        number=name.number,
         key_a=revealed[0],
         key_b=revealed[1],
         duration_s=duration_s,
-        detections=order.detections,
+        detections=detections,
         proof_id=proof_id,
         epsilon=epsilon,
         report=at_a.report,
