@@ -356,6 +356,7 @@ def test_the_package_carries_its_data() -> None:
         "network/catalogue/devices.yaml",
         "network/catalogue/sources.yaml",
         "network/catalogue/optical_climate.yaml",
+        "network/catalogue/cloud_seasons.yaml",
         "network/catalogue/overseas.yaml",
         "links/missions/eagle-1.yaml",
         "links/missions/mission.schema.json",

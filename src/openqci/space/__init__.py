@@ -26,6 +26,7 @@ module             answers
 ``turbulence``     seeing, scintillation, coupling into a single-mode fibre behind adaptive optics
 ``fading``         a distribution as nodes and weights, to average a gain over
 ``sky``            photons of the sky, and when key may be credited
+``weather``        clouds over stations, sampled and to be expected
 =================  ==========================================================================================
 
 >>> import numpy as np
@@ -37,7 +38,7 @@ module             answers
 [29.7, 26.9, 23.7, 21.9, 23.7, 26.9, 29.7]
 
 Times are ``utc_s``, seconds since 1970 (``time_scales``). What a pass yields in key is
-:mod:`openqci.links.passes`. Not here: weather, contact plans, and anything of detectors. Every quantity
+:mod:`openqci.links.passes`. Not here: contact plans, and anything of detectors. Every quantity
 outside the range in which its model holds raises :class:`~openqci.core.errors.OutsideModel`. Read
 ``geometry`` first, then ``orbits``.
 """

@@ -58,3 +58,60 @@ def catalogue_climate() -> dict[str, OpticalClimate]:
 def catalogue_overseas() -> tuple[OverseasTerritory, ...]:
     """Return the overseas regions, countries and territories."""
     return msgspec.yaml.decode(catalogue_text("overseas.yaml"), type=_Overseas).overseas
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One figure with where it comes from."""
+
+    value: float
+    source: str
+    confidence: str
+    note: str = ""
+
+
+class Region(msgspec.Struct, frozen=True):
+    """A part of the map between two latitudes and two longitudes."""
+
+    latitude_deg_min: float
+    latitude_deg_max: float
+    longitude_deg_min: float
+    longitude_deg_max: float
+
+    def holds(self, latitude_deg: float, longitude_deg: float) -> bool:
+        """Return whether a place is inside; the lower edges belong to it."""
+        return (
+            self.latitude_deg_min <= latitude_deg < self.latitude_deg_max
+            and self.longitude_deg_min <= longitude_deg < self.longitude_deg_max
+        )
+
+
+class CloudPattern(msgspec.Struct, frozen=True):
+    """How the odds of cloud move through the year in a region.
+
+    ``rain_exponent``: they follow the month's rain with this power; ``winter_amplitude``: their logarithm is
+    higher by so much in December, and lower in June.
+    """
+
+    id: str
+    where: Region
+    rain_exponent: Figure
+    winter_amplitude: Figure
+
+
+class CloudSeasons(msgspec.Struct, frozen=True):
+    """How clouds move in time and over distance; the first pattern whose region holds a place is its own."""
+
+    version: int
+    persistence_h: Figure
+    distance_km: Figure
+    patterns: tuple[CloudPattern, ...]
+
+    def pattern(self, latitude_deg: float, longitude_deg: float) -> CloudPattern:
+        """Return the pattern of a place."""
+        return next(each for each in self.patterns if each.where.holds(latitude_deg, longitude_deg))
+
+
+@cache
+def catalogue_cloud_seasons() -> CloudSeasons:
+    """Return how clouds move around their yearly mean; all of it is assumed."""
+    return msgspec.yaml.decode(catalogue_text("cloud_seasons.yaml"), type=CloudSeasons)
