@@ -1,6 +1,7 @@
 """Satellites: a year of passes, with geometry, Sun and Moon in steps of 10 s, and their keys.
 
-Keys are those of the one setting that is best for all passes; finding it is told apart.
+Keys are those of the one setting that is best for all passes; finding it is told apart. Then a contact plan:
+ten satellites in two planes over the same stations for thirty days, fair between states, with its bound.
 
 One hundred satellites by SGP4 over the 51 ground stations of the catalogue, two worker processes. Beside it,
 in the same run: what SGP4 alone would take for every step of every satellite (its array interface, timed on
@@ -21,12 +22,17 @@ from _measure import machine
 from msgspec.structs import replace
 from skyfield.api import EarthSatellite, load, wgs84
 
-from openqci.links.ground import GroundStation, catalogue_stations
+from openqci.cli.space.planning import RADIO_SITES
+from openqci.links.clouds import cloud_climate
+from openqci.links.ground import GroundStation, catalogue_stations, ground_station
 from openqci.links.missions import mission
 from openqci.links.missions.model import OrbitDesign
 from openqci.links.pass_keys import PulseSettings
 from openqci.links.pass_settings import best_settings
-from openqci.links.survey import SatelliteTask, gathered, seen_of_satellite, yields_of_stations
+from openqci.links.survey import SatelliteTask, gathered, seen_of_satellite, survey, yields_of_stations
+from openqci.network import load_scenario
+from openqci.planning import Limits, PlanProblem, best_plan, contacts_of, state_demands
+from openqci.planning.contacts import radio_contacts
 from openqci.space.elements import checksum, read_elements
 from openqci.space.orbits import ElementOrbit
 from openqci.space.time_scales import DAY_S, julian_day, utc_seconds
@@ -101,6 +107,29 @@ def skyfield_s(days: float) -> tuple[float, int]:
     return time.process_time() - began, int((events == 1).sum())
 
 
+def planned() -> dict[str, float]:
+    """Return what planning thirty days of ten satellites takes, and how far from its bound it is."""
+    ground = ground_stations()
+    design = mission("constellation-first").design("sso-12")
+    design = replace(design, orbit=replace(design.orbit, satellites=10, planes=2))
+    times = START, START + 30 * DAY_S
+    found = survey(design, ground, *times, passes_per_block=1)
+    radio = radio_contacts(design, [ground_station(each) for each in RADIO_SITES], *times)
+    demands = state_demands(load_scenario("eu27", whole_demand=True))
+    limits = Limits()
+    contacts = contacts_of(found, ground, cloud_climate(ground), limits.record_bits_per_sifted_bit, radio)
+    weights = {state: each.weight for state, each in demands.items()}
+    began, began_cpu = time.perf_counter(), time.process_time()
+    plan = best_plan(PlanProblem(contacts, limits, weights=weights))
+    return {
+        "possible contacts of ten satellites in thirty days": float(len(contacts)),
+        "contacts served": float(len(plan.served)),
+        "plan, s": time.perf_counter() - began,
+        "processor time of the plan, s": time.process_time() - began_cpu,
+        "gap of the plan to its bound, per cent": 100 * plan.gap,
+    }
+
+
 def main() -> None:
     """Measure and print a table, or one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -124,6 +153,7 @@ def main() -> None:
     bounds_s = time.perf_counter() - began
     share = passes_s / (passes_s + keys_s)
     raw_s = raw_sgp4_s() * args.satellites * args.days * DAY_S / STEP_S
+    plan = planned()
     theirs_s, culminations = skyfield_s(args.days)
     here = len(jobs) * len(jobs[0].ground)
     figures = {
@@ -140,6 +170,7 @@ def main() -> None:
         "processor time of find_events, one satellite and station, s": theirs_s,
         "Skyfield's culminations there": float(culminations),
         "ratio of processor times: find_events over ours, each pair": theirs_s * here / passes_cpu_s,
+        **plan,
     }
     if args.json:
         json.dump({"benchmark": "space", "machine": machine(), "figures": figures}, sys.stdout, indent=2)

@@ -1,7 +1,8 @@
 """Clouds over stations: sampled with persistence and with correlation over distance, and what to expect.
 
 A station is cloudy or it is not, by the hour. Under that lies one Gaussian number per station and hour; below
-a threshold it means clouds, and the threshold makes the share of cloudy hours that of the month. The numbers of two hours and two stations are correlated as
+a threshold it means clouds, and the threshold makes the share of cloudy hours that of the month. The numbers
+of two hours and two stations are correlated as
 
     exp(-|t - t'|/persistence) exp(-d/distance)
 

@@ -1,14 +1,17 @@
-"""``openqci space``: passes of satellites over ground stations, what a link loses, and the keys of passes."""
+"""``openqci space``: passes of satellites, what a link loses, keys of passes, and which contacts to serve."""
 
 import argparse
 
-from openqci.cli.space import budget, keys, passes
+from openqci.cli.space import budget, keys, passes, plan
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register ``openqci space`` with its verbs."""
-    parser = subparsers.add_parser("space", help="satellite passes, link budgets and keys per pass")
+    parser = subparsers.add_parser(
+        "space", help="satellites: passes, link budgets, keys per pass, contact plans"
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     passes.add_parser(verbs)
     budget.add_parser(verbs)
     keys.add_parser(verbs)
+    plan.add_parser(verbs)

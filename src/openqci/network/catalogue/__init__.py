@@ -105,6 +105,7 @@ class DemandModel(msgspec.Struct, frozen=True):
 
     use_cases: tuple[UseCase, ...]
     flow_rules: tuple[FlowRule, ...]
+    overseas_rule: FlowRule
     strategic_site_counts: dict[str, dict[str, float]]
     tso_adjacency: tuple[tuple[str, str], ...]
 
