@@ -2,7 +2,7 @@
 
 import argparse
 
-from openqci.cli.space import budget, keys, passes, plan
+from openqci.cli.space import budget, keys, passes, plan, year
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -15,3 +15,4 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     budget.add_parser(verbs)
     keys.add_parser(verbs)
     plan.add_parser(verbs)
+    year.add_parser(verbs)
