@@ -118,6 +118,32 @@ def test_many_kmes_listen_in_one_process(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_silenced_kme_answers_nothing_keeps_its_port_and_answers_again(tmp_path: Path) -> None:
+    authority = CertificateAuthority.open_or_create(tmp_path)
+    ports, kmes = free_ports(2), [KmeId("kme-a"), KmeId("kme-b")]
+    files = authority.issue_kmes(kmes)
+    endpoints = [
+        KMEEndpoint(kme, port, files[kme], files[kme]) for kme, port in zip(kmes, ports, strict=True)
+    ]
+    server = KMEServer(endpoints, KmeService(MemoryKeyStore()), authority.certificate_file)
+
+    async def scenario() -> None:
+        await server.start()
+        server.silence(kmes[0])
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", ports[0])
+        _, writer = await asyncio.open_connection("127.0.0.1", ports[1])
+        writer.close()
+        with socket.socket() as other, pytest.raises(OSError):
+            other.bind(("127.0.0.1", ports[0]))
+        server.answer_again(kmes[0])
+        _, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.close()
+        await server.stop()
+
+    run(scenario)
+
+
 def test_a_port_in_use_is_named_and_nothing_listens(tmp_path: Path) -> None:
     authority = CertificateAuthority.open_or_create(tmp_path)
     ports = free_ports(2)

@@ -40,28 +40,36 @@ def list_alarms(args: argparse.Namespace) -> int:
 
 
 def lift_suspicion(args: argparse.Namespace) -> int:
-    """Leave a ruling for the network, which takes it within seconds, or at its next start."""
+    """Leave a ruling for the network, and say what will come of it."""
+    batches = rule(args.data_dir, args.link, args.officer, args.verdict)
+    running = running_status(args.data_dir) is not None
+    when = "within seconds" if running else "at the next start"
+    print(f"{args.link}: {args.verdict} its stock and {batches} batches, by {args.officer}; done {when}")
+    return 0
+
+
+def rule(data_dir: Path, link: str, officer: str, verdict: str) -> int:
+    """Leave a ruling for the network, which takes it within seconds, or at its next start.
+
+    Return how many batches it is about; ConfigurationError if the link is under no suspicion.
+    """
     from openqci.cli.up.commission import open_store
     from openqci.cli.up.reacting import leave_ruling, suspicions_of
     from openqci.control.reaction import Ruling
     from openqci.core.identifiers import LinkId
     from openqci.services.data_directory import DataDirectory
 
-    store = open_store(DataDirectory.open_existing(args.data_dir))
+    store = open_store(DataDirectory.open_existing(data_dir))
     try:
         held = {each.link_id: each for each in store.submit(suspicions_of).result()}
-        if args.link not in held:
+        if link not in held:
             named = f"; under suspicion: {', '.join(sorted(held))}" if held else "; no link is"
-            raise ConfigurationError(f"link {args.link!r} is under no suspicion{named}")
-        ruling = Ruling(LinkId(args.link), args.officer, args.verdict, 0.0)
+            raise ConfigurationError(f"link {link!r} is under no suspicion{named}")
+        ruling = Ruling(LinkId(link), officer, verdict, 0.0)
         store.submit(lambda transaction: leave_ruling(transaction, ruling)).result()
     finally:
         store.close()
-    batches = len(held[LinkId(args.link)].batches)
-    running = running_status(args.data_dir) is not None
-    when = "within seconds" if running else "at the next start"
-    print(f"{args.link}: {args.verdict} its stock and {batches} batches, by {args.officer}; done {when}")
-    return 0
+    return len(held[LinkId(link)].batches)
 
 
 def alarms_at_rest(data_dir: Path) -> list[dict[str, Any]]:

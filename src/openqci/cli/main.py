@@ -19,6 +19,7 @@ COMMANDS = {
     "route": "show the routes between two sites, and why not others",
     "admission": "show who of a scenario's demand gets how much key",
     "alarm": "show alarms of a network, and lift a suspicion",
+    "fault": "break a running network on purpose, and mend it",
     "key": "fetch one key at both ends through ETSI GS QKD 014",
     "sae": "enrol secure application entities (SAEs)",
     "kme": "set up, run and look after a key management entity",

@@ -63,6 +63,9 @@ class AuditEvent(StrEnum):
     ZEROISED = "zeroised"
     LINE_TORN = "line-torn"
     LINES_LOST = "lines-lost"
+    FAULT_INJECTED = "fault-injected"
+    FAULT_ENDED = "fault-ended"
+    SUSPICION_RULED = "suspicion-ruled"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@
       pki/              the test certificate authority and the KMEs' certificates
       saes/             certificates of the scenario's own SAEs
       kmes.json         where each KME listens (written when the network is ready)
+      audit/            alarms, rulings and injected faults, chained by hashes
 
 It is one network's and stays here: a store copied back from a backup would bring back key that was spent
 since, so there is no restore. What the store promises: :mod:`openqci.services.sqlite_store`.

@@ -150,6 +150,29 @@ class KMEServer:
             server.close()
         self._state.cut(refused)
 
+    def silence(self, kme: KmeId) -> None:
+        """Have one KME answer nothing: its connections end at once, new ones are refused.
+
+        Its port stays ours, bound and not listened at.
+        """
+        number = self._number_of(kme)
+        self._servers[number].close()
+        host, port = self._bound[number].getsockname()[:2]
+        self._bound[number].close()
+        self._bound[number] = bind_one(host, port)
+        for connection in list(self._state.connections):
+            if isinstance(connection, PeerProtocol) and connection.app_state["kme"] == kme:
+                connection.transport.abort()
+
+    def answer_again(self, kme: KmeId) -> None:
+        """Have a KME that was silenced answer as before."""
+        number = self._number_of(kme)
+        self._bound[number].listen(BACKLOG)
+        self._servers[number] = self._acceptor(number, self._protocol_config())
+
+    def _number_of(self, kme: KmeId) -> int:
+        return next(number for number, each in enumerate(self._endpoints) if each.kme_id == kme)
+
     async def stop(self) -> None:
         """Stop listening, let requests in hand end, close every connection."""
         self._service.stop_waiting()
@@ -164,7 +187,27 @@ class KMEServer:
                 connection.transport.abort()
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        config = self._protocol_config()
+        self._state.watch(asyncio.get_running_loop())
+        for number in range(len(self._endpoints)):
+            self._servers.append(self._acceptor(number, config))
+            if number % CONTEXTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _acceptor(self, number: int, config: uvicorn.Config) -> TlsAcceptor:
+        endpoint, crowd = self._endpoints[number], self._crowds[number]
+        protocol = functools.partial(
+            PeerProtocol,
+            config=config,
+            server_state=self._state,
+            app_state={"kme": endpoint.kme_id, "peer": None},
+            crowd=crowd,
+        )
+        context = self._contexts(endpoint)
+        # A copy of the bound socket: a listener with another context takes its place without a gap.
+        return TlsAcceptor(self._bound[number].dup(), context, protocol, crowd)
+
+    def _protocol_config(self) -> uvicorn.Config:
         config = uvicorn.Config(
             application(self._service),
             loop="none",
@@ -177,20 +220,7 @@ class KMEServer:
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         config.load()
-        self._state.watch(loop)
-        for number, (endpoint, bound) in enumerate(zip(self._endpoints, self._bound, strict=True)):
-            protocol = functools.partial(
-                PeerProtocol,
-                config=config,
-                server_state=self._state,
-                app_state={"kme": endpoint.kme_id, "peer": None},
-                crowd=self._crowds[number],
-            )
-            context = self._contexts(endpoint)
-            # A copy of the bound socket: a listener with another context takes its place without a gap.
-            self._servers.append(TlsAcceptor(bound.dup(), context, protocol, self._crowds[number]))
-            if number % CONTEXTS_PER_TURN == 0:
-                await asyncio.sleep(0)
+        return config
 
     def _close_listeners(self) -> None:
         for server in self._servers:
@@ -382,14 +412,9 @@ def bind_all(host: str, ports: Sequence[int]) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for port in ports:
-            # IPPROTO_TCP in full: with protocol 0 stock asyncio does not set TCP_NODELAY.
-            bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            sockets.append(bound)
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind((host, port))
+            sockets.append(bind_one(host, port))
             # Listening at once makes a second server on the same port fail here and not later.
-            bound.listen(BACKLOG)
-            bound.setblocking(False)
+            sockets[-1].listen(BACKLOG)
     except (OSError, OverflowError) as error:
         for bound in sockets:
             bound.close()
@@ -398,6 +423,20 @@ def bind_all(host: str, ports: Sequence[int]) -> list[socket.socket]:
             f"port {port} on {host} cannot be used ({reason}); choose other ports with --port-base"
         ) from None
     return sockets
+
+
+def bind_one(host: str, port: int) -> socket.socket:
+    """Bind a port that nobody listens at yet: until then connections to it are refused."""
+    # IPPROTO_TCP in full: with protocol 0 stock asyncio does not set TCP_NODELAY.
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.setblocking(False)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
 
 
 def allow_open_files(wanted: int) -> None:

@@ -41,7 +41,7 @@ class BlockOrder(msgspec.Struct, frozen=True):
 
     ``photon_seed`` seeds the photons alone; permutations, hash keys and seeds of the protocol come from the
     operating system. The two authentication keys are equal and were spent in the stores of both ends
-    before this order was written.
+    before this order was written. An eavesdropper measures the fraction ``intercepted`` of all pulses.
     """
 
     hop: Hop
@@ -51,6 +51,7 @@ class BlockOrder(msgspec.Struct, frozen=True):
     photon_seed: int
     authentication_key_a: bytes
     authentication_key_b: bytes
+    intercepted: float = 0.0
 
     def __repr__(self) -> str:
         return f"BlockOrder({self.hop.link_id}, {self.number}, {self.detections} detections)"
@@ -77,8 +78,7 @@ class BlockOutcome(msgspec.Struct, frozen=True):
 
 def distil_block(order: BlockOrder) -> BlockOutcome:
     """Simulate the exchange of one block and let both ends distil it."""
-    link = quantum_link(order.device, order.hop)
-    photons = exchange(link, order.detections, photon_generator(order.photon_seed))
+    photons = photons_of(order)
     settings = distillation_settings(order.device, order.hop.length_km)
     name = BlockName(order.hop.link_id, order.number)
     ends = distil_exchange(photons, settings, name, order.authentication_key_a, order.authentication_key_b)
@@ -103,6 +103,18 @@ def distil_exchange(
         # The ends wipe what they take of the raw bits; the records themselves are the caller's.
         photons.emissions.bits[:] = 0
         photons.detections.bits[:] = 0
+
+
+def photons_of(order: BlockOrder) -> Exchange:
+    """Simulate the photons of a block, with an eavesdropper among them if there is one."""
+    link = quantum_link(order.device, order.hop)
+    rng = photon_generator(order.photon_seed)
+    if not order.intercepted:
+        return exchange(link, order.detections, rng)
+    # Attacks bring SciPy's statistics along: 40 MB that a worker without an eavesdropper does without.
+    from openqci.links.attacks.interception import InterceptResend
+
+    return InterceptResend(order.intercepted).draw(link, order.detections, rng)
 
 
 def photon_generator(seed: int) -> np.random.Generator:

@@ -79,7 +79,12 @@ class RecentBits:
 
 @dataclass
 class HopLine:
-    """One line of the book."""
+    """One line of the book.
+
+    ``breaks`` counts how often its two ends have lost touch: what was under way then comes to nothing.
+    ``intercepted`` is the fraction of its pulses that an eavesdropper measures. While a block is ``storing``,
+    the store may know more of the stock than this line.
+    """
 
     hop: Hop
     forecast: LinkForecast
@@ -90,6 +95,9 @@ class HopLine:
     standing_still: str = ""
     closed: str = ""
     filling: bool = False
+    breaks: int = 0
+    storing: bool = False
+    intercepted: float = 0.0
     recent: RecentBits = field(default_factory=RecentBits)
     epsilon_expected: float = 0.0
 
@@ -139,12 +147,14 @@ class HopBook:
             )
             for link_id, hop in network.hops.items()
         }
+        self.watched: set[LinkId] = set()
         self.possible_bps = sum(line.forecast.secret_key_rate_bps for line in self.lines.values())
 
     def begin_block(self, link_id: LinkId, now_s: float) -> int:
         """Mark the hop as distilling; return the number of its next block."""
         line = self.lines[link_id]
         line.distilling_since_s = now_s
+        self.watched.discard(link_id)
         return line.figures.blocks + line.figures.blocks_aborted
 
     def figures_after(self, outcome: BlockOutcome) -> HopFigures:
@@ -178,6 +188,26 @@ class HopBook:
         for site, added_bytes in stored.items():
             line.stock_bytes[site] += added_bytes
 
+    def intercept(self, link_id: LinkId, fraction: float) -> None:
+        """Let an eavesdropper measure a fraction of a hop's pulses from now on; 0 for none.
+
+        A hop with a full stock rests here, while real modules go on measuring. The blocks left out would be
+        as the last one was; as soon as the channel is another, the hop makes one, whatever it has in stock.
+        """
+        if self.lines[link_id].intercepted != fraction:
+            self.lines[link_id].intercepted = fraction
+            self.watched.add(link_id)
+
+    def break_off(self, link_id: LinkId) -> None:
+        """The two ends of a hop have lost touch: its block under way comes to nothing."""
+        self.lines[link_id].breaks += 1
+
+    def mend(self, link_id: LinkId, stock_bytes: Mapping[SiteId, int]) -> None:
+        """The ends have each other again and have this in stock; the hop may work at once."""
+        line = self.lines[link_id]
+        line.stock_bytes.update(stock_bytes)
+        line.not_before_s = 0.0
+
     def give_up_block(self, link_id: LinkId, not_before_s: float) -> None:
         """Forget a block that gave nothing to store; the hop lets others go first until then."""
         line = self.lines[link_id]
@@ -203,7 +233,8 @@ class HopBook:
         self, waited_for: Collection[LinkId], short: Collection[LinkId], now_s: float
     ) -> LinkId | None:
         """Return the hop that should make a block next, or None if all rest or are at work."""
-        return hop_to_work_on((self._stock(line, now_s) for line in self.lines.values()), waited_for, short)
+        wanted = {*waited_for, *self.watched}
+        return hop_to_work_on((self._stock(line, now_s) for line in self.lines.values()), wanted, short)
 
     def _stock(self, line: HopLine, now_s: float) -> HopStock:
         """Return a hop as the choice sees it, with the watermarks' hysteresis brought up to date."""

@@ -7,7 +7,7 @@ a restart finds it all in place and does nothing, but for hops that have run out
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -63,6 +63,13 @@ def is_silent(transaction: StoreTransaction, hop: Hop) -> bool:
     return min(stocks) < AUTHENTICATION_KEY_BYTES
 
 
+def share_again(transaction: StoreTransaction, hops: Iterable[Hop]) -> list[LinkId]:
+    """Give those hops new authentication key that have too little for a block; return which they are."""
+    silent = [hop for hop in hops if is_silent(transaction, hop)]
+    share_all(transaction, silent)
+    return [hop.link_id for hop in silent]
+
+
 def share_all(transaction: StoreTransaction, hops: list[Hop]) -> None:
     for hop in hops:
         share(transaction, hop)
@@ -80,23 +87,28 @@ def share(transaction: StoreTransaction, hop: Hop) -> None:
 
 def hop_stocks(transaction: StoreTransaction, network: Network) -> dict[tuple[LinkId, SiteId], int]:
     """Return what is in stock on every hop and direction, in bytes, as the end that may spend it sees it."""
+    return stocks_of_hops(transaction, network.hops.values())
+
+
+def stocks_of_hops(transaction: StoreTransaction, hops: Iterable[Hop]) -> dict[tuple[LinkId, SiteId], int]:
+    """Return the same of some hops."""
     return {
         (hop.link_id, initiator): transaction.stock_bytes(
             kme_of_site(initiator), link_stream(hop.link_id, initiator)
         )
-        for hop in network.hops.values()
+        for hop in hops
         for initiator in (hop.a, hop.b)
     }
 
 
-def reconcile_ends(transaction: StoreTransaction, network: Network) -> int:
-    """After a crash: destroy link key that only one end of a hop still has; return how many bytes.
+def reconcile_ends(transaction: StoreTransaction, hops: Iterable[Hop]) -> int:
+    """After a crash or an absence: destroy link key that only one end of a hop has; return how many bytes.
 
     Ends whose stocks are equal are taken to agree: a spend takes the same number of bytes at both, so that
     an interrupted one leaves them different.
     """
     destroyed = 0
-    for hop in network.hops.values():
+    for hop in hops:
         ends = [KmeView(transaction, kme_of_site(site)) for site in (hop.a, hop.b)]
         for stream in (link_stream(hop.link_id, hop.a), link_stream(hop.link_id, hop.b)):
             if ends[0].stock_bytes(stream) != ends[1].stock_bytes(stream):

@@ -27,8 +27,10 @@ class NetworkFigures:
         saes_at: Callable[[SiteId], list[str]],
         data_dir: Path,
         alarms: Callable[[], list[dict[str, Any]]] = list,
+        faults: Callable[[], list[dict[str, Any]]] = list,
+        events: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
-        self._alarms = alarms
+        self._alarms, self._faults, self._events = alarms, faults, events
         self._network, self._book, self._clock, self._end_to_end = network, book, clock, end_to_end
         self._urls, self._keys_delivered, self._saes_at = urls, keys_delivered, saes_at
         self._hops_of: dict[SiteId, list[LinkId]] = {site_id: [] for site_id in network.sites}
@@ -79,6 +81,8 @@ class NetworkFigures:
             "last_route": self._end_to_end.recent[-1] if self._end_to_end.recent else None,
             "routes": list(self._end_to_end.recent),
             "alarms": self._alarms(),
+            "faults": self._faults(),
+            "events": self._events(),
         }
 
     def hop(self, link_id: str) -> dict[str, Any] | None:
@@ -96,6 +100,7 @@ class NetworkFigures:
             "block_duration_s": line.forecast.block_duration_s,
             "qber_expected": line.forecast.qber,
             "standing_still": line.standing_still,
+            "intercepted": line.intercepted,
             "last_aborted": line.figures.last_aborted,
         }
         return figures
@@ -128,7 +133,8 @@ class NetworkFigures:
         report = status_report(
             self._network, hops, self._totals(now_s), running=True, ready=self.ready, time_s=now_s
         )
-        return report | {"data_dir": str(self._data_dir), "alarms": self._alarms()}
+        what = {"alarms": self._alarms(), "faults": self._faults(), "events": self._events()}
+        return report | {"data_dir": str(self._data_dir)} | what
 
     def _totals(self, now_s: float) -> dict[str, Any]:
         lines = self._book.lines.values()

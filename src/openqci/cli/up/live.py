@@ -17,6 +17,7 @@ from uvicorn import Config, Server
 
 from openqci.cli.sae import enrol
 from openqci.cli.up import DATA_ROOT
+from openqci.cli.up.chronicle import Chronicle
 from openqci.cli.up.clock import SimulatedClock
 from openqci.cli.up.commission import (
     clock_start_s,
@@ -29,12 +30,14 @@ from openqci.cli.up.commission import (
     share_authentication_keys,
     write_atomically,
 )
+from openqci.cli.up.faulting import Faulting, Floods
 from openqci.cli.up.figures import NetworkFigures, decode_figures
 from openqci.cli.up.load import ScenarioLoad
 from openqci.cli.up.production import HOP_FIGURES, NETWORK, Production
 from openqci.cli.up.reacting import Reacting, suspicions_of
 from openqci.cli.up.relay_run import RelayDone, settle_pending
 from openqci.cli.up.relaying import EndToEnd
+from openqci.cli.up.telling import Telling
 from openqci.cli.up.workers import BlockWorkers
 from openqci.control.reaction import Suspicion
 from openqci.core.errors import ConfigurationError, Fault
@@ -45,6 +48,7 @@ from openqci.delivery.end_to_end import HybridPolicy
 from openqci.keystore.ports import StoreTransaction
 from openqci.links import forecast
 from openqci.network import Network, load_scenario
+from openqci.services.audit import AuditLog
 from openqci.services.data_directory import DataDirectory
 from openqci.services.group_commit import StoreUnavailable
 from openqci.services.kme import KmeService
@@ -115,6 +119,8 @@ class LiveNetwork:
         self.workers = BlockWorkers(args.workers)
         self.authority = CertificateAuthority.open_or_create(directory.pki_dir)
         self.store: SqliteKeyStore = open_store(directory)
+        self.audit = AuditLog(directory.path / "audit")
+        self.chronicle = Chronicle(network, self.audit)
         self.saes: dict[SiteId, list[str]] = {}
         self.load: ScenarioLoad | None = None
         self.failed = False
@@ -123,7 +129,7 @@ class LiveNetwork:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: KMEServer | None = None
         self._console: ConsoleServer | None = None
-        self._moving: tuple[Production, EndToEnd] | None = None
+        self._moving: tuple[Faulting, Production, EndToEnd] | None = None
 
     async def start(self, stop: asyncio.Event) -> None:
         """Commission what is new, start every part, tell when all is ready."""
@@ -135,7 +141,9 @@ class LiveNetwork:
         settled = await self.store.run(settle_pending)
         if settled:
             progress(f"destroyed {settled} batches whose relay was cut off by the last stop")
-        lost_bytes = await self.store.run(lambda transaction: reconcile_ends(transaction, network))
+        lost_bytes = await self.store.run(
+            lambda transaction: reconcile_ends(transaction, network.hops.values())
+        )
         if lost_bytes:
             progress(f"destroyed {lost_bytes} bytes of link key that one end of a hop had lost")
         await asyncio.to_thread(share_authentication_keys, self.store, network, progress)
@@ -172,6 +180,7 @@ class LiveNetwork:
                 await self._note_clock()
         finally:
             await asyncio.to_thread(self.store.close)
+            await asyncio.to_thread(self.audit.close)
         if self._moving is not None:
             self.progress("stopped; all keys are kept")
 
@@ -204,8 +213,19 @@ class LiveNetwork:
             wake_production,
             HybridPolicy(self.args.policy),
         )
+        telling = Telling(self.chronicle, end_to_end.next_way)
         self.reacting = Reacting(
-            self.store, self.network, book, self.clock, self.suspicions, end_to_end.leave
+            self.store, self.network, book, self.clock, self.suspicions, end_to_end.leave, telling
+        )
+        self.faulting = Faulting(
+            self.store,
+            self.network,
+            book,
+            self.clock,
+            self.reacting,
+            self.chronicle,
+            Floods(self.network, self.urls, self.directory.saes_dir),
+            end_to_end.is_under_way,
         )
         production = Production(
             self.store,
@@ -222,8 +242,8 @@ class LiveNetwork:
         end_to_end.relayed = self._relayed
         service.on_special_demand = end_to_end.demand_special
         service.on_demand = lambda master, slave, wanted, *_: end_to_end.demand(master, slave, wanted)
-        self._moving = (production, end_to_end)
-        parts = [end_to_end.run(), self._watch_directory()]
+        self._moving = (self.faulting, production, end_to_end)
+        parts = [end_to_end.run(), self._watch_directory(), self.faulting.run()]
         if not self.args.until_ready:
             # A block that the stop cuts off has spent authentication key for nothing.
             parts.append(production.run())
@@ -240,6 +260,8 @@ class LiveNetwork:
             lambda site: self.saes.get(site, []),
             self.directory.path,
             self.reacting.figures,
+            self.faulting.figures,
+            self.chronicle.latest,
         )
 
     def _relayed(self, done: RelayDone) -> None:
@@ -265,6 +287,7 @@ class LiveNetwork:
         await self._console.start()
         self._server = KMEServer(endpoints, service, self.authority.certificate_file)
         await self._server.start()
+        self.faulting.interfaces = self._server
 
     def _announce(self) -> None:
         console_url = f"http://127.0.0.1:{self.args.port_base}/"

@@ -42,6 +42,7 @@ NETWORK = KmeId("*")
 HOP_FIGURES = "hop"
 PHOTON_SEED_BITS = 256
 IDLE_WAIT_S = 0.25
+NO_AUTHENTICATION_KEY = "no authentication key left"
 RETRY_AFTER_ABORT_S = 5.0
 """A hop whose block aborted lets others go first for this long."""
 
@@ -102,18 +103,19 @@ class Production:
         await asyncio.gather(*self._blocks, return_exceptions=True)
 
     async def _make_block(self, link_id: LinkId, number: int) -> None:
-        began_s = self.clock.now_s()
-        kept = False
+        began_s, line = self.clock.now_s(), self.book.lines[link_id]
+        kept, breaks = False, line.breaks
         try:
             outcome = await self._distil(link_id, number)
             # Light takes its time: the block's detections are complete only when the exchange has lasted
             # as long as the physics says, however fast the computation was.
             await self.clock.wait_until(began_s + outcome.duration_s)
-            await self._keep(outcome)
-            kept = True
+            if line.breaks == breaks:
+                await self._keep(outcome)
+                kept = True
         except KeyUnavailable:
             log.error("link %s has no authentication key left and stands still", link_id)
-            self.book.lines[link_id].standing_still = "no authentication key left"
+            line.standing_still = NO_AUTHENTICATION_KEY
         except (BrokenProcessPool, OpenQCIError) as error:
             log.warning("link %s lost a block: %s", link_id, error)
         finally:
@@ -139,13 +141,20 @@ class Production:
                 photon_seed=photon_seed(self.seed, link_id, number),
                 authentication_key_a=bytes(key_a.reveal()),
                 authentication_key_b=bytes(key_b.reveal()),
+                intercepted=line.intercepted,
             )
 
     async def _keep(self, outcome: BlockOutcome) -> None:
         line = self.book.lines[LinkId(outcome.link_id)]
         figures = self.book.figures_after(outcome)
-        stored = await self.store.run(lambda transaction: keep_block(transaction, line.hop, outcome, figures))
-        self.book.end_block(outcome, figures, stored, self.clock.now_s())
+        line.storing = True
+        try:
+            stored = await self.store.run(
+                lambda transaction: keep_block(transaction, line.hop, outcome, figures)
+            )
+            self.book.end_block(outcome, figures, stored, self.clock.now_s())
+        finally:
+            line.storing = False
         if outcome.aborted:
             line.not_before_s = self.clock.now_s() + RETRY_AFTER_ABORT_S
             log.warning("link %s: block %d aborted: %s", outcome.link_id, outcome.number, outcome.aborted)

@@ -14,6 +14,7 @@ import msgspec
 
 from openqci.cli.up.clock import SimulatedClock
 from openqci.cli.up.production import NETWORK
+from openqci.cli.up.telling import Telling
 from openqci.control.reaction import (
     EAVESDROPPING,
     Alarm,
@@ -63,7 +64,10 @@ class Reacting:
         clock: SimulatedClock,
         suspicions: Iterable[Suspicion],
         leave: Callable[[LinkId], None],
+        telling: Telling | None = None,
     ) -> None:
+        self.telling = telling
+        self._measured: dict[LinkId, float] = {}
         self.store, self.network, self.book, self.clock, self.leave = store, network, book, clock, leave
         known = list(suspicions)
         self.reaction = Reaction(known, qber_bound=QBER_MAX)
@@ -78,7 +82,20 @@ class Reacting:
 
     async def block_made(self, outcome: BlockOutcome) -> None:
         """Note how a block has ended."""
-        await self.see(seen_of_block(outcome, self.clock.now_s()))
+        seen = seen_of_block(outcome, self.clock.now_s())
+        self._tell_measured(seen)
+        await self.see(seen)
+
+    def _tell_measured(self, seen: BlockKept | BlockRefused) -> None:
+        """Tell of an error rate above the bound, and of the first after an eavesdropper has come or gone."""
+        refused = isinstance(seen, BlockRefused)
+        intercepted = self.book.lines[seen.link_id].intercepted
+        news = self._measured.get(seen.link_id, 0.0) != intercepted
+        self._measured[seen.link_id] = intercepted
+        if self.telling is None or seen.qber is None:
+            return
+        if seen.qber > QBER_MAX if refused else news:
+            self.telling.block(seen, seen.qber, attacked=intercepted > 0)
 
     async def relayed(self, order: EndToEndOrder) -> None:
         """Note that a batch has reached both its ends, by all its ways."""
@@ -86,13 +103,18 @@ class Reacting:
         ends = SiteId(route[0]), SiteId(route[-1])
         batch = Batch(order.batch_tag, *ends, order.master_sae, order.slave_sae)
         links = tuple(LinkId(link) for path in order.paths for link in path.qkd_links)
-        await self.see(BatchRelayed(batch, links, self.clock.now_s()))
+        now_s = self.clock.now_s()
+        if self.telling is not None:
+            self.telling.relayed(order, now_s)
+        await self.see(BatchRelayed(batch, links, now_s))
 
     async def see(self, seen: Seen) -> None:
         """Do what follows from something that was seen; ConfigurationError for a ruling out of place."""
         effects = self.reaction.receive(seen)
         for effect in effects:
             self._protect(effect)
+        if self.telling is not None:
+            self.telling.reaction(seen, effects, self.clock.now_s())
         async with self._turn:
             self._undone += effects
             undone = list(self._undone)

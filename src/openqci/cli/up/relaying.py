@@ -77,6 +77,7 @@ class Pair:
     stock_bytes: int = 0
     waiting_bytes: int = 0
     relaying: bool = False
+    fill_up: bool = False
     routes: tuple[Route, ...] = ()
     routed_at_s: float = -inf
     served_at_s: float = -inf
@@ -190,8 +191,21 @@ class EndToEnd:
         """Look at once for other routes than those over a link, which must not be used any more."""
         for pair in (*self.pairs.values(), *self.special.values()):
             if any(link_id in route.links for route in pair.routes):
-                pair.routes = ()
+                # Filled up at once by another way: nobody knows how long that one lasts.
+                pair.routes, pair.fill_up = (), True
         self._wake.set()
+
+    def next_way(self, master: SaeId, slave: SaeId) -> tuple[SiteId, ...] | None:
+        """Return the sites by which the next keys of a pair go as things are, or None if there is no way."""
+        pair = self.pairs.get((master, slave))
+        self._prices = None
+        routes = self._routes(pair) if pair is not None else ()
+        return routes[0].sites if routes else None
+
+    def is_under_way(self, link_id: LinkId) -> bool:
+        """Tell whether a relay that has begun spends key of a hop."""
+        hop = self.network.hops[link_id]
+        return any(self._reserved_bytes(link_id, site) for site in (hop.a, hop.b))
 
     async def run(self) -> None:
         """Serve demand until cancelled."""
@@ -289,6 +303,8 @@ class EndToEnd:
         low_bytes, high_bytes = KEY_BYTES * rule.pair_low_keys, KEY_BYTES * rule.pair_high_keys
         if pair.demands != NO_DEMANDS:
             low_bytes = high_bytes = 0
+        if pair.fill_up:
+            low_bytes = high_bytes
         demand = PairDemand(
             pair.master, pair.slave, pair.stock_bytes, low_bytes, high_bytes, pair.waiting_bytes
         )
@@ -417,7 +433,7 @@ class EndToEnd:
         else:
             self._book_relay(done)
             self.relayed(done)
-            pair.waiting_bytes = 0
+            pair.waiting_bytes, pair.fill_up = 0, False
             self.arrived(pair.master, pair.slave)
         finally:
             self._reserve(spent, -1)

@@ -17,6 +17,7 @@ export const GLOSSARY = {
   trusted: ["Trusted node", "Fibre absorbs photons, so long links are cut into spans. The node between two spans holds the key in clear for a moment and must be guarded."],
   delivered: ["Keys delivered", "Keys handed to applications over ETSI GS QKD 014, each one once to each side."],
   relay: ["Last key", "A key for two distant nodes: made on the first hop, then carried over every further hop under a one-time pad of that hop's key. Pads are destroyed when used."],
+  attacked: ["Attacked", "The error rate of this hop has risen above the limit, as it does when somebody measures its photons. No key is made of such a block. The hop is closed, what it has in stock is held, and keys go another way until a person has looked."],
   initiator: ["Split by direction", "Each hop's key is split in two: each half may be spent by one end only, so that the two ends never pick the same bits."],
   demand: ["Spent", "Key that relays and applications take from the stocks."],
 };

@@ -2,7 +2,8 @@
 
 import { el, svgElement } from "./dom.js";
 import { drawMark, MARKS } from "./marks.js";
-import { BIN_COLOURS } from "./scale.js";
+import { BIN_COLOURS, DOWN_COLOUR } from "./scale.js";
+import { ATTACKED_COLOUR, drawBadge } from "./troubles.js";
 
 const KINDS = [
   ["capital_node", "Capital"], ["trusted_node", "City node"], ["ground_station", "Ground station"],
@@ -18,6 +19,8 @@ export function makeLegend(section) {
     el("p.ends", {}, el("span", {}, "empty"), el("span", {}, "¼"), el("span", {}, "full")),
     el("p.line", {}, lineSample("pulse"), el("button.term", { type: "button", "data-term": "distilled" }, "distilling now"),
       lineSample("last"), el("button.term", { type: "button", "data-term": "relay" }, "last key")),
+    el("p.line", {}, badgeSample("!", ATTACKED_COLOUR), el("button.term", { type: "button", "data-term": "attacked" }, "attacked"),
+      badgeSample("×", DOWN_COLOUR), "cut or stopped"),
     el("ul.kinds", {}, ...KINDS.map(([kind, name]) => el("li", {}, markSample(kind), nameOf(kind, name))),
       el("li", {}, markSample("capital_node", true), "Waits for space")),
   );
@@ -39,12 +42,23 @@ function lineSample(kind) {
   return el(`i.sample.${kind}`, { "aria-hidden": true });
 }
 
+/** @param {string} sign @param {string} colour */
+function badgeSample(sign, colour) {
+  return sample((context, size) => drawBadge(context, size / 2, size / 2, colour, sign));
+}
+
 /** @param {string} kind @param {boolean} [hollow] */
 function markSample(kind, hollow = false) {
+  return sample((context, size) => drawMark(context, MARKS[kind], size / 2, size / 2, Math.max(1.7, MARKS[kind].radius), hollow));
+}
+
+/** A small canvas with a drawing that the words beside it explain.
+ * @param {(context: CanvasRenderingContext2D, size: number) => void} draw */
+function sample(draw) {
   const [size, ratio] = [16, 2];
   const canvas = /** @type {HTMLCanvasElement} */ (el("canvas.mark", { width: size * ratio, height: size * ratio, "aria-hidden": true }));
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.scale(ratio, ratio);
-  drawMark(context, MARKS[kind], size / 2, size / 2, Math.max(1.7, MARKS[kind].radius), hollow);
+  draw(context, size);
   return canvas;
 }

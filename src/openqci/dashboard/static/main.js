@@ -6,6 +6,7 @@
 import { Counters } from "./counters.js";
 import { byId, el } from "./dom.js";
 import { makeDomains } from "./domains.js";
+import { EventLog } from "./events.js";
 import { bits, kindName, percent, rate } from "./format.js";
 import { explainTerms } from "./glossary.js";
 import { makeInsets } from "./insets.js";
@@ -37,6 +38,7 @@ class Console {
     this.panel = new Panel(model, (thing) => this.select(thing));
     this.domains = makeDomains(byId("domains"), model, zoomTo);
     this.route = new RouteCard(model, (route) => this.map.showRoute(route), zoomTo);
+    this.events = new EventLog({ select: (thing) => this.showPlace(thing), route: (sites) => this.route.showWay(sites) });
     makeLegend(byId("legend"));
     makeSearch(byId("search"), model, goTo);
     makeZoom(this.map);
@@ -46,7 +48,7 @@ class Console {
   /** @param {import("./types.js").Live} live */
   showLive(live) {
     this.live = live;
-    for (const part of [this.map, this.insets, this.counters, this.panel, this.domains, this.route]) part.showLive(live);
+    for (const part of [this.map, this.insets, this.counters, this.panel, this.domains, this.route, this.events]) part.showLive(live);
   }
 
   /** @param {import("./types.js").Thing | null} thing */
@@ -63,6 +65,13 @@ class Console {
     if (!this.model.inEurope[index]) return;
     const around = this.model.hopsOfNode[index].flatMap((hop) => this.model.ends[hop]);
     this.map.showNodes([index, ...around], 7);
+  }
+
+  /** Select a node or hop and bring it into view. @param {import("./types.js").Thing} thing */
+  showPlace(thing) {
+    if (thing.kind === "node") return this.goTo(thing.id);
+    this.select(thing);
+    this.map.showNodes(this.model.ends[this.model.hopIndex.get(thing.id) ?? 0], 7);
   }
 
   /** @param {import("./types.js").Thing | null} thing @param {number} x @param {number} y */
@@ -147,6 +156,7 @@ function testHook(page) {
     get labelsDrawn() { return map.counters.labelsDrawn; },
     get counters() { return counters.shown; },
     get zoom() { return map.zoom; },
+    get troubles() { return map.troubles; },
     get resting() { return map.flight === null; },
     /** Page coordinates of a node. @param {string} siteId */
     position(siteId) {

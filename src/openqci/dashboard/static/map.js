@@ -8,6 +8,7 @@ import { drawLabels, forgetWidths, FreeSpace, shortened } from "./labels.js";
 import { drawHalo, drawHops, drawNodes, hopWidth } from "./layers.js";
 import { growth, markOf } from "./marks.js";
 import { ROUTE_COLOUR } from "./scale.js";
+import { drawTroubles, troublesOf } from "./troubles.js";
 
 const ZOOM_MIN = 0.55;
 const ZOOM_MAX = 60;
@@ -46,6 +47,8 @@ export class NetworkMap {
     this.counters = { frames: 0, nodesDrawn: 0, hopsDrawn: 0, labelsDrawn: 0 };
     /** @type {import("./types.js").Live | null} */
     this.live = null;
+    /** @type {import("./troubles.js").Troubles} */
+    this.troubles = { attacked: [], parted: [], stopped: [] };
     /** @type {{points: number[], since_ms: number} | null} */
     this.route = null;
     /** @type {import("./types.js").Thing | null} */
@@ -81,7 +84,10 @@ export class NetworkMap {
   /** @param {import("./types.js").Live} live */
   showLive(live) {
     this.live = live;
+    const before = JSON.stringify(this.troubles);
+    this.troubles = troublesOf(this.model, live);
     this.touch("hops");
+    if (JSON.stringify(this.troubles) !== before) this.touch("nodes");
   }
 
   /** @param {import("./types.js").Route | null} route */
@@ -258,6 +264,7 @@ export class NetworkMap {
   drawTop(context) {
     const drawn = drawNodes(context, this.model, this.place, { zoom: this.zoom });
     this.counters.nodesDrawn = drawn.length;
+    drawTroubles(context, this.model, this.place, this.troubles);
     if (this.hovered) drawHalo(context, this.model, this.place, this.hovered, "#9fd8ff");
     if (this.selected) drawHalo(context, this.model, this.place, this.selected, "#ffffff");
     const space = new FreeSpace({ ...this.listener.frame(), y0: 2 });

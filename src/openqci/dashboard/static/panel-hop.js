@@ -16,6 +16,7 @@ export function hopBody(model, hop, live) {
   const state = STATES[live?.hops.state[index] ?? -1] ?? String(hop.state);
   return [
     heading(TYPES[known.type] ?? "Hop", model.hopName(hop), `${hop.length_km.toFixed(1)} km of fibre · ${hop.loss_db.toFixed(1)} dB · ${state}`),
+    troubleNotice(hop),
     stockSection(model, hop, live),
     ratesSection(hop),
     funnelSection(hop),
@@ -28,6 +29,13 @@ export function hopBody(model, hop, live) {
       ["Id", el("code", {}, hop.link_id)],
     ])),
   ];
+}
+
+/** Why relays must not use the hop, and whether somebody listens. @param {any} hop */
+function troubleNotice(hop) {
+  const heard = hop.intercepted ? `An eavesdropper measures ${percent(hop.intercepted)} of its photons (an injected fault). ` : "";
+  const closed = hop.trouble ? `No relay uses it: ${hop.trouble}.` : "";
+  return heard || closed ? el("p.trouble", {}, heard + closed) : el("p.none");
 }
 
 /** @param {import("./types.js").Model} model @param {any} hop @param {import("./types.js").Live | null} live */

@@ -15,6 +15,7 @@ export function nodeBody(model, node, live) {
   return [
     heading(kindName(known), known.name, `${countryName(known.domain)} · ${degrees(known.lat, "N", "S")} ${degrees(known.lon, "E", "W")}`),
     model.isWaiting(index) ? el("p.waiting", {}, "No fibre joins this node to the mainland. It waits for the space segment.") : el("p.none"),
+    isStopped(node, live) ? el("p.trouble", {}, "This node is stopped (an injected fault): it answers nothing and its hops make no key.") : el("p.none"),
     figuresSection(node, hops, live),
     hopsSection(model, index, hops, live),
     pairsSection(node),
@@ -25,6 +26,9 @@ export function nodeBody(model, node, live) {
     ])),
   ];
 }
+
+/** @param {any} node @param {import("./types.js").Live | null} live */
+const isStopped = (node, live) => (live?.faults ?? []).some(({ kind, sites }) => kind === "stop" && sites.includes(node.site_id));
 
 /** @param {number} angle @param {string} positive @param {string} negative */
 const degrees = (angle, positive, negative) => `${Math.abs(angle).toFixed(2)}° ${angle < 0 ? negative : positive}`;

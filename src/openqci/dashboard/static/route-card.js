@@ -4,6 +4,8 @@ import { byId, el, morph } from "./dom.js";
 
 /** A route stays in sight this long even if others follow, so that it can be read. */
 const HOLD_MS = 6000;
+/** One that somebody asked for stays longer. */
+const HOLD_ASKED_MS = 20000;
 
 export class RouteCard {
   /** @param {import("./types.js").Model} model @param {(route: import("./types.js").Route) => void} onNew
@@ -11,6 +13,8 @@ export class RouteCard {
   constructor(model, onNew, zoomTo) {
     this.model = model;
     this.onNew = onNew;
+    this.zoomTo = zoomTo;
+    this.hold_ms = HOLD_MS;
     this.element = byId("route");
     this.since_ms = -Infinity;
     /** @type {import("./types.js").Route | null} */
@@ -23,13 +27,20 @@ export class RouteCard {
   /** @param {import("./types.js").Live} live */
   showLive(live) {
     const newest = live.last_route;
-    const held = performance.now() - this.since_ms < HOLD_MS;
+    const held = performance.now() - this.since_ms < this.hold_ms;
     if (newest && newest.relay_id !== this.route?.relay_id && !held) {
       this.route = newest;
-      this.since_ms = performance.now();
+      [this.since_ms, this.hold_ms] = [performance.now(), HOLD_MS];
       this.onNew(newest);
     }
     if (this.route) this.draw(this.route, live.time_s);
+  }
+
+  /** Draw a way that somebody asks for, and let it stay for a while. @param {string[]} sites */
+  showWay(sites) {
+    [this.since_ms, this.hold_ms] = [performance.now(), HOLD_ASKED_MS];
+    this.onNew({ relay_id: "", master_sae: "", slave_sae: "", sites, links: [], at_s: 0, hops: sites.length - 1 });
+    this.zoomTo(sites.map((site) => this.model.nodeIndex.get(site)).filter((index) => index !== undefined));
   }
 
   /** Sites of the route that this network knows. */

@@ -12,8 +12,14 @@
  *   consumed_bps: number, keys_delivered: number, relays: number, hops_with_key: number,
  *   hops_distilling: number, hops: number}} Totals
  * @typedef {{stock_bits: number[], state: number[], distilled_bps: number[], stock_high_bits: number}} HopArrays
+ * @typedef {{code: string, severity: string, link_id: string, reason: string, since_s: number}} Alarm
+ * @typedef {{fault_id: string, kind: string, target: string, words: string, links: string[], sites: string[],
+ *   since_s: number, until_s: number | null}} InjectedFault
+ * @typedef {{number: number, at: string, at_s: number, kind: string, tone: string, text: string,
+ *   links: string[], sites: string[], route: string[]}} NetworkEvent
  * @typedef {{time_s: number, phase: string, ready_fraction: number, totals: Totals, hops: HopArrays,
- *   last_route: Route | null, routes: Route[]}} Live
+ *   last_route: Route | null, routes: Route[], alarms?: Alarm[], faults?: InjectedFault[],
+ *   events?: NetworkEvent[]}} Live
  *
  * The map's own words:
  * @typedef {{k: number, x: number, y: number}} View   screen = k * unit + (x, y)
