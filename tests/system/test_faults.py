@@ -71,7 +71,8 @@ def application(network: RunningNetwork, sae: str) -> SAEClient:
 
 
 def newest_links(network: RunningNetwork) -> list[str]:
-    return list(network.console("/api/live?once=1")["last_route"]["links"])
+    route = network.console("/api/live?once=1")["last_route"]
+    return [link for link in route["links"] if link in METRO.hops] if route else []
 
 
 def emptied(client: SAEClient, slave: str) -> None:
@@ -176,7 +177,7 @@ def test_the_story_of_an_attack_is_seen_in_a_browser(metro: RunningNetwork, tmp_
             assert words in told
         assert console.number("openqci.troubles.attacked.length") == 0, "the mark goes when it is over"
         events.get_by_text("above the bound of 9%").first.click()
-        page.locator("#panel").get_by_text(hop, exact=True).wait_for(timeout=5000)
+        page.locator("#panel").locator("code").get_by_text(hop, exact=True).wait_for(timeout=5000)
         assert not console.complaints
         browser.close()
     written = [entry.event for entry in entries(metro.data_dir / "audit")]

@@ -10,7 +10,7 @@ from openqci.links import forecast, quantum_link
 from openqci.links.attacks.interception import InterceptResend
 from openqci.network import load_scenario
 from openqci.twin.block import QBER_MAX, BlockOrder, distil_block
-from openqci.twin.faults import FAULTS_MAX, Fault, FaultBook, FaultKind, FaultOrder, is_noticed
+from openqci.twin.faults import Fault, FaultBook, FaultKind, FaultOrder, is_noticed
 from openqci.twin.hops import HopBook
 from tests.twin.test_block import KEY
 
@@ -37,18 +37,26 @@ def test_a_link_is_cut_with_all_its_hops_and_a_hop_alone() -> None:
     assert set(faults.broken()) == {"hu-gyor--hu-sopron.1", "hu-gyor--hu-sopron.2", HOP}
 
 
-def test_a_stopped_node_takes_its_hops_with_it() -> None:
+def test_a_border_is_cut_alone() -> None:
+    border = "sk-bratislava.at|sk-bratislava"
+    assert book().inject(order("cut", border), 0.0).links == (border,)
+
+
+def test_a_stopped_node_takes_its_hops_and_borders_with_it() -> None:
     faults = book()
     fault = faults.inject(order("stop", "sk-bratislava"), 0.0)
-    assert {METRO.hops[link].a for link in fault.links} | {METRO.hops[link].b for link in fault.links} == {
-        *("sk-bratislava", "at-schwechat", "hu-mosonmagyarovar", "sk-trnava"),
+    assert set(fault.links) == {
+        "sk-bratislava--sk-trnava",
+        "sk-bratislava.at|sk-bratislava",
+        "sk-bratislava.hu|sk-bratislava",
     }
     assert faults.stopped() == {SiteId("sk-bratislava")}
 
 
-def test_an_isolated_domain_loses_the_hops_to_others_and_no_other() -> None:
+def test_an_isolated_domain_loses_its_borders_with_others_and_nothing_else() -> None:
     fault = book().inject(order("isolate", "SK"), 0.0)
-    assert set(fault.links) == {"at-schwechat--sk-bratislava", "hu-mosonmagyarovar--sk-bratislava"}
+    assert set(fault.links) == {"sk-bratislava.at|sk-bratislava", "sk-bratislava.hu|sk-bratislava"}
+    assert set(fault.sites) == {"sk-bratislava.at", "sk-bratislava.hu"}
 
 
 def test_a_hop_is_whole_again_when_the_last_fault_on_it_is_over() -> None:
@@ -102,22 +110,22 @@ def test_what_cannot_be_is_said_with_what_could(wrong: FaultOrder, expected: str
     assert faults.standing() == []
 
 
-def test_the_same_fault_twice_and_too_many_are_refused() -> None:
+def test_the_same_fault_twice_is_refused_and_one_that_does_not_stand_is_not_cleared() -> None:
     faults = book()
     faults.inject(order("cut", HOP), 0.0)
     with pytest.raises(ConfigurationError, match="stands already as f1"):
         faults.inject(order("cut", HOP), 0.0)
     with pytest.raises(ConfigurationError, match="no fault 'f9' stands; those that do: f1"):
         faults.clear("f9")
-    many = book()
-    for kind in ("cut", "stop"):
-        for target in METRO.hops if kind == "cut" else METRO.sites:
-            many.inject(order(kind, target), 0.0)
-    for number in range(FAULTS_MAX - len(many.standing())):
-        many.inject(
-            order("qber", list(METRO.hops)[number % 10], added_qber=0.01), 0.0
-        ) if number < 10 else None
-    assert len(many.standing()) == 30
+
+
+def test_more_faults_than_there_is_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openqci.twin.faults.FAULTS_MAX", 2)
+    faults = book()
+    faults.inject(order("cut", HOP), 0.0)
+    faults.inject(order("stop", "at-vienna"), 0.0)
+    with pytest.raises(ConfigurationError, match="2 faults stand already"):
+        faults.inject(order("isolate", "SK"), 0.0)
 
 
 @pytest.mark.parametrize(("link", "added"), [(HOP, 0.01), ("at-schwechat--sk-bratislava", 0.1), (HOP, 0.23)])

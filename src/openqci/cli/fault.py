@@ -14,10 +14,10 @@ from openqci.cli.fault_desk import ask_network, running_report
 from openqci.core.errors import ConfigurationError, Fault
 
 TARGETS = {
-    "cut": ("LINK|HOP", "cut the fibre of a hop, or of a link with all its hops"),
+    "cut": ("LINK|HOP", "cut the fibre of a hop, or of a link with all its hops; or a border"),
     "stop": ("NODE", "stop a node: its KME answers nothing, its hops make no key"),
     "qber": ("HOP", "put an eavesdropper on a hop, who measures photons and sends others"),
-    "isolate": ("DOMAIN", "cut every hop that joins a domain with others"),
+    "isolate": ("DOMAIN", "shut every border and hop that joins a domain with others"),
     "flood": ("SAE", "flood a KME with requests from an application's certificate"),
 }
 ADDED_QBER = 0.12

@@ -2,7 +2,7 @@
 
 Pure state on simulated time. Two faults may break the same hop; it is whole again when the last of them is
 over. What a fault means is computed from the network as it is: a link is all its hops, a stopped node takes
-its hops with it, an isolated domain loses every hop that joins it with another.
+its hops and borders with it, an isolated domain loses every hop and border that joins it with another.
 
 An eavesdropper is the intercept-resend attack of :mod:`openqci.links.attacks` on the photons of one hop. She
 measures a fraction ``p`` of all pulses, and the error rate rises from ``E`` to ``E + p (1/4 - E/2)``: nothing
@@ -52,7 +52,7 @@ class FaultOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A fault that stands: the hops that it breaks or listens in on, the node that it stops.
+    """A fault that stands: the hops and borders that it breaks, or the hop that it listens in on, and where.
 
     ``intercepted`` is the fraction of pulses that an eavesdropper measures, ``expected_qber`` what will come
     of it.
@@ -136,7 +136,7 @@ class FaultBook:
         return [each for each in self.standing() if each.until_s is not None and each.until_s <= now_s]
 
     def broken(self) -> dict[LinkId, str]:
-        """Return why hops are down: the reason of the earliest fault on each."""
+        """Return why hops and borders are down: the reason of the earliest fault on each."""
         reasons: dict[LinkId, str] = {}
         for fault in self.standing():
             if fault.breaks:
@@ -163,9 +163,10 @@ class FaultBook:
                 return {"links": self._hops_of_link(order.target)}
             case FaultKind.STOP:
                 site = SiteId(known(order.target, self._network.sites, "node"))
-                return {"sites": (site,), "links": self._hops_of_site(site)}
+                links = tuple(link for link, *ends in self._network.edges() if site in ends)
+                return {"sites": (site,), "links": links}
             case FaultKind.ISOLATE:
-                return {"links": self._joints(known(order.target, self._network.domains, "domain"))}
+                return self._isolated(known(order.target, self._network.domains, "domain"))
             case FaultKind.FLOOD:
                 sae = self._network.saes[SaeId(known(order.target, self._network.saes, "SAE"))]
                 return {"sites": (sae.site,)}
@@ -185,24 +186,23 @@ class FaultBook:
         return {"links": (link,), "intercepted": added / most, "expected_qber": calm + added}
 
     def _hops_of_link(self, name: str) -> tuple[LinkId, ...]:
-        hops = self._network.hops.values()
+        hops, borders = self._network.hops.values(), {border.link_id for border in self._network.borders}
+        if name in borders:
+            return (LinkId(name),)
         names = {name for hop in hops for name in (hop.link_id, hop.parent_link)}
-        known(name, names, "hop or link")
+        known(name, names | borders, "hop or link")
         return tuple(hop.link_id for hop in hops if name in (hop.link_id, hop.parent_link))
 
-    def _hops_of_site(self, site: SiteId) -> tuple[LinkId, ...]:
-        return tuple(hop.link_id for hop in self._network.hops.values() if site in (hop.a, hop.b))
-
-    def _joints(self, domain: str) -> tuple[LinkId, ...]:
+    def _isolated(self, domain: str) -> Reach:
         sites = self._network.sites
-        joints = tuple(
-            hop.link_id
-            for hop in self._network.hops.values()
-            if (sites[hop.a].domain == domain) != (sites[hop.b].domain == domain)
-        )
+        joints = [
+            (link, ends)
+            for link, *ends in self._network.edges()
+            if len({sites[end].domain == domain for end in ends}) > 1
+        ]
         if not joints:
-            raise ConfigurationError(f"no hop joins domain {domain} with another: it is isolated already")
-        return joints
+            raise ConfigurationError(f"nothing joins domain {domain} with another: it is isolated already")
+        return {"links": tuple(link for link, _ in joints), "sites": tuple(ends[0] for _, ends in joints)}
 
 
 def known(name: str, names: Iterable[str], kind: str) -> str:

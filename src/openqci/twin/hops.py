@@ -148,6 +148,7 @@ class HopBook:
             for link_id, hop in network.hops.items()
         }
         self.watched: set[LinkId] = set()
+        self.shut_borders: dict[LinkId, str] = {}
         self.possible_bps = sum(line.forecast.secret_key_rate_bps for line in self.lines.values())
 
     def begin_block(self, link_id: LinkId, now_s: float) -> int:
@@ -197,6 +198,20 @@ class HopBook:
         if self.lines[link_id].intercepted != fraction:
             self.lines[link_id].intercepted = fraction
             self.watched.add(link_id)
+
+    def close(self, link_id: LinkId, reason: str) -> None:
+        """No relay may use a hop or cross a border from now on."""
+        if link_id in self.lines:
+            self.lines[link_id].closed = reason
+        else:
+            self.shut_borders[link_id] = reason
+
+    def open(self, link_id: LinkId) -> None:
+        """Relays may use a hop or cross a border again."""
+        if link_id in self.lines:
+            self.lines[link_id].closed = ""
+        else:
+            self.shut_borders.pop(link_id, None)
 
     def break_off(self, link_id: LinkId) -> None:
         """The two ends of a hop have lost touch: its block under way comes to nothing."""

@@ -50,6 +50,7 @@ class Chronicle:
     def __init__(self, network: Network, audit: AuditLog | None = None) -> None:
         self._network, self._audit = network, audit
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._borders = {border.link_id: border for border in network.borders}
         self._number = 0
 
     def note(
@@ -86,15 +87,23 @@ class Chronicle:
 
     def hop_name(self, link_id: LinkId) -> str:
         """Return how people call a hop: "Marijampolė – Suwałki, span 1 of 2" for a part of a long link."""
+        if link_id in self._borders:
+            border = self._borders[link_id]
+            ends = [self._network.sites[site] for site in (border.node, border.partner)]
+            return f"the border of {ends[0].domain} and {ends[1].domain} in {ends[1].name}"
         hop = self._network.hops[link_id]
         spans = [each for each in self._network.hops.values() if each.parent_link == hop.parent_link]
-        ends = [site for each in spans for site in (each.a, each.b)]
+        met = [site for each in spans for site in (each.a, each.b)]
         # A node between two spans is an end of both.
-        outer = [self._network.sites[site] for site in ends if ends.count(site) == 1]
-        name = " – ".join(site.name for site in outer)
+        name = " – ".join(self._town(site) for site in met if met.count(site) == 1)
         if len(spans) == 1:
             return name
         return f"{name}, span {spans.index(hop) + 1} of {len(spans)}"
+
+    def _town(self, site_id: SiteId) -> str:
+        """Return a site's name; of a border node that of the site that it stands in."""
+        homes = {border.node: border.partner for border in self._network.borders}
+        return self.site_name(homes.get(site_id, site_id))
 
     def way_name(self, route: Iterable[SiteId]) -> str:
         """Return how people call a way: by its named nodes between the ends, a few of them."""

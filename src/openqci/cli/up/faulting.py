@@ -4,8 +4,8 @@
 fault      what is done
 =========  ===============================================================================================
 cut        both ends of the hops lose touch: their blocks under way come to nothing, the reaction closes them
-stop       the same for all hops of a node, and its KME answers nothing
-isolate    the same for every hop that joins a domain with another
+stop       the same for all hops and borders of a node, and its KME answers nothing
+isolate    the same for every hop and border that joins a domain with another
 qber       an eavesdropper measures photons of the hop; all that follows, the distillation finds by itself
 flood      a process asks a KME for keys as fast as it is answered, with the certificate of an application
 =========  ===============================================================================================
@@ -41,7 +41,7 @@ from openqci.cli.up.production import NO_AUTHENTICATION_KEY
 from openqci.cli.up.reacting import Reacting
 from openqci.control.reaction import LinkBack, LinkLost
 from openqci.core.errors import ConfigurationError, OpenQCIError
-from openqci.core.identifiers import KmeId, LinkId, SaeId, SiteId, kme_of_site
+from openqci.core.identifiers import KmeId, LinkId, SaeId, SiteId, is_border, kme_of_site
 from openqci.keystore.ports import StoreTransaction
 from openqci.network import Network
 from openqci.services.audit import AuditEvent
@@ -191,14 +191,15 @@ class Faulting:
             self.interfaces.answer_again(kme_of_site(site))
 
     async def _lose(self, link: LinkId, reason: str) -> None:
-        self.book.break_off(link)
+        if not is_border(link):
+            self.book.break_off(link)
         await self.reacting.see(LinkLost(link, reason, self.clock.now_s(), reaches_peer=False))
 
     async def _mend(self, links: list[LinkId]) -> None:
-        """Compare what both ends of the hops have, then let them be used again."""
-        while not all(map(self._at_rest, links)):
+        """Compare what both ends of hops have, then let hops and borders be used again."""
+        hops = [self.network.hops[link] for link in links if not is_border(link)]
+        while not all(self._at_rest(hop.link_id) for hop in hops):
             await asyncio.sleep(LOOK_EVERY_S)  # what was under way when they broke ends within moments
-        hops = [self.network.hops[link] for link in links]
 
         def work(transaction: StoreTransaction) -> tuple[int, dict[tuple[LinkId, SiteId], int]]:
             destroyed = reconcile_ends(transaction, hops)
@@ -207,7 +208,12 @@ class Faulting:
         destroyed, stocks = await self.store.run(work)
         for hop in hops:
             self.book.mend(hop.link_id, {site: stocks[hop.link_id, site] for site in (hop.a, hop.b)})
-            await self.reacting.see(LinkBack(hop.link_id, self.clock.now_s()))
+        for link in links:
+            await self.reacting.see(LinkBack(link, self.clock.now_s()))
+        if hops:
+            self._tell_mended([hop.link_id for hop in hops], destroyed)
+
+    def _tell_mended(self, links: list[LinkId], destroyed: int) -> None:
         found = (
             f"{destroyed} bytes that one end had lost are destroyed" if destroyed else "they hold the same"
         )
@@ -216,7 +222,7 @@ class Faulting:
 
     async def _authenticate(self, links: list[LinkId]) -> None:
         """Blocks that came to nothing may have used up the authentication key: people carry new one there."""
-        hops = [self.network.hops[link] for link in links]
+        hops = [self.network.hops[link] for link in links if not is_border(link)]
         for link in await self.store.run(lambda transaction: share_again(transaction, hops)):
             if self.book.lines[link].standing_still == NO_AUTHENTICATION_KEY:
                 self.book.lines[link].standing_still = ""
@@ -236,7 +242,7 @@ class Faulting:
             case FaultKind.STOP:
                 return f"node {self.chronicle.site_name(fault.sites[0])} is stopped"
             case FaultKind.ISOLATE:
-                return f"domain {fault.target} is cut off from all others, {_count(fault.links, 'hop')}"
+                return f"domain {fault.target} is cut off from all others, at {_count(fault.links, 'place')}"
             case FaultKind.FLOOD:
                 return f"{fault.target} floods the KME of {self.chronicle.site_name(fault.sites[0])}"
             case FaultKind.QBER:

@@ -146,7 +146,7 @@ class Reacting:
         """Do at once what keeps key from being used, and tell people."""
         match effect:
             case CloseLink(link_id=link, reason=reason):
-                self.book.lines[link].closed = reason
+                self.book.close(link, reason)
                 self.leave(link)
             case Reroute(link_id=link):
                 self.leave(link)
@@ -190,7 +190,7 @@ class Reacting:
             case OpenLink(link_id=link):
                 # Unless it was closed anew while this was made durable.
                 if not self.reaction.closed(link):
-                    self.book.lines[link].closed = ""
+                    self.book.open(link)
             case DestroyLink(link_id=link):
                 stock_bytes = self.book.lines[link].stock_bytes
                 stock_bytes.update(dict.fromkeys(stock_bytes, 0))

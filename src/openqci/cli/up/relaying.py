@@ -195,12 +195,12 @@ class EndToEnd:
                 pair.routes, pair.fill_up = (), True
         self._wake.set()
 
-    def next_way(self, master: SaeId, slave: SaeId) -> tuple[SiteId, ...] | None:
-        """Return the sites by which the next keys of a pair go as things are, or None if there is no way."""
+    def next_way(self, master: SaeId, slave: SaeId) -> Route | None:
+        """Return the way that the next keys of a pair go as things are, or None if there is none."""
         pair = self.pairs.get((master, slave))
         self._prices = None
         routes = self._routes(pair) if pair is not None else ()
-        return routes[0].sites if routes else None
+        return routes[0] if routes else None
 
     def is_under_way(self, link_id: LinkId) -> bool:
         """Tell whether a relay that has begun spends key of a hop."""
@@ -397,7 +397,7 @@ class EndToEnd:
 
     def _cost(self, link_id: LinkId, sender: SiteId) -> float:
         if is_border(link_id):
-            return 0.0
+            return inf if link_id in self.book.shut_borders else 0.0
         if self.book.state(link_id) is HopState.DOWN:
             return inf
         full = max(1.0, self.network.stock.low_bits / 8)

@@ -7,6 +7,8 @@ of applications: the ways are looked for when all of them are known to be lost.
 import asyncio
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from openqci.cli.up.chronicle import Chronicle, Tone
 from openqci.control.reaction import (
     DESTROY,
@@ -25,7 +27,8 @@ from openqci.control.reaction import (
     Ruling,
     Seen,
 )
-from openqci.core.identifiers import LinkId, SaeId, SiteId
+from openqci.control.routing import Route
+from openqci.core.identifiers import LinkId, SaeId, SiteId, is_border
 from openqci.delivery.end_to_end import EndToEndOrder
 from openqci.services.audit import AuditEvent
 from openqci.twin.block import QBER_MAX
@@ -34,18 +37,25 @@ PAIRS_TOLD_MAX = 8
 """Of a loss that concerns more pairs, the others are counted."""
 
 PairOfSaes = tuple[SaeId, SaeId]
-Way = tuple[SiteId, ...]
+
+
+class Way(msgspec.Struct, frozen=True):
+    """How keys of a pair go: the first of its routes, and all links and borders of all of them."""
+
+    sites: tuple[SiteId, ...]
+    hops: int
+    links: tuple[LinkId, ...]
 
 
 class Telling:
     """Writes into the chronicle what was seen on links and done about it.
 
-    ``next_way`` returns the sites by which the next keys of a pair will go, None if there is no way.
+    ``next_way`` returns the way that the next keys of a pair will go, None if there is none.
     """
 
-    def __init__(self, chronicle: Chronicle, next_way: Callable[[SaeId, SaeId], Way | None]) -> None:
+    def __init__(self, chronicle: Chronicle, next_way: Callable[[SaeId, SaeId], Route | None]) -> None:
         self._chronicle, self._next_way = chronicle, next_way
-        self._ways: dict[PairOfSaes, tuple[Way, tuple[LinkId, ...]]] = {}
+        self._ways: dict[PairOfSaes, Way] = {}
         self._left: dict[PairOfSaes, float] = {}
         self._untold: list[PairOfSaes] = []
 
@@ -95,17 +105,19 @@ class Telling:
     def relayed(self, order: EndToEndOrder, now_s: float) -> None:
         """A batch has come about; if its pair had lost its way, its keys flow again."""
         pair = (SaeId(order.master_sae), SaeId(order.slave_sae))
-        route = tuple(SiteId(site) for site in order.paths[0].route)
+        first = order.paths[0]
+        links = tuple(LinkId(link) for path in order.paths for link in path.links)
+        way = Way(tuple(SiteId(site) for site in first.route), len(first.qkd_links), links)
         before = self._ways.get(pair)
-        self._ways[pair] = (route, tuple(LinkId(link) for path in order.paths for link in path.qkd_links))
+        self._ways[pair] = way
         left_s = self._left.pop(pair, None)
-        if left_s is None or before is None or before[0] == route:
+        if left_s is None or before is None or before.sites == way.sites:
             return
         text = (
-            f"Keys of {self._ends(route)} flow again, {now_s - left_s:.1f} s after: "
-            f"{self._chronicle.way_name(route)}, {_hops(route, before[0])}"
+            f"Keys of {self._ends(way)} flow again, {now_s - left_s:.1f} s after: "
+            f"{self._chronicle.way_name(way.sites)}, {_hops(way.hops, before)}"
         )
-        self._chronicle.note("rerouted", Tone.GOOD, text, now_s, route=route)
+        self._chronicle.note("rerouted", Tone.GOOD, text, now_s, route=way.sites)
 
     def _ruling(self, ruling: Ruling, effects: list[Effect], now_s: float) -> None:
         batches = sum(isinstance(each, DestroyBatch | ReleaseBatch) for each in effects)
@@ -120,7 +132,7 @@ class Telling:
 
     def _lost(self, link: LinkId, now_s: float) -> None:
         """Note which pairs have lost their way; their new ones are told when all that is lost is known."""
-        concerned = [pair for pair, (_, links) in self._ways.items() if link in links]
+        concerned = [pair for pair, way in self._ways.items() if link in way.links]
         for pair in concerned:
             if pair not in self._left:
                 self._left[pair] = now_s
@@ -137,17 +149,19 @@ class Telling:
             self._chronicle.note("way", Tone.NOTE, text, now_s)
 
     def _tell_way(self, pair: PairOfSaes, now_s: float) -> None:
-        before, way = self._ways[pair][0], self._next_way(*pair)
+        before, way = self._ways[pair], self._next_way(*pair)
         ends = self._ends(before)
         if way is None:
             text = f"No other way joins {ends}: they have what is in stock, and wait"
-            self._chronicle.note("no way", Tone.BAD, text, now_s, route=before)
+            self._chronicle.note("no way", Tone.BAD, text, now_s, route=before.sites)
             return
-        text = f"Next keys of {ends} go {self._chronicle.way_name(way)}, {_hops(way, before)}"
-        self._chronicle.note("way", Tone.NOTE, text, now_s, route=way)
+        hops = sum(not is_border(link) for link in way.links)
+        text = f"Next keys of {ends} go {self._chronicle.way_name(way.sites)}, {_hops(hops, before)}"
+        self._chronicle.note("way", Tone.NOTE, text, now_s, route=way.sites)
 
-    def _ends(self, route: Way) -> str:
-        return f"{self._chronicle.site_name(route[0])} and {self._chronicle.site_name(route[-1])}"
+    def _ends(self, way: Way) -> str:
+        first, last = way.sites[0], way.sites[-1]
+        return f"{self._chronicle.site_name(first)} and {self._chronicle.site_name(last)}"
 
 
 def _plain(seen: Seen, reason: str) -> str:
@@ -159,6 +173,5 @@ def _plain(seen: Seen, reason: str) -> str:
     return rest or "nothing was relayed over it since its last good block"
 
 
-def _hops(route: Way, before: Way) -> str:
-    now, earlier = len(route) - 1, len(before) - 1
-    return f"{now} hops as before" if now == earlier else f"{now} hops instead of {earlier}"
+def _hops(hops: int, before: Way) -> str:
+    return f"{hops} hops as before" if hops == before.hops else f"{hops} hops instead of {before.hops}"

@@ -25,7 +25,7 @@ export function troublesOf(model, live) {
   }
   for (const { kind, links, sites } of live.faults ?? []) {
     if (kind === "qber") links.forEach((link) => attacked.add(hop(link)));
-    if (kind === "stop") sites.forEach((site) => stopped.add(model.nodeIndex.get(site)));
+    if (kind === "stop" || kind === "isolate") sites.forEach((site) => stopped.add(model.nodeIndex.get(site)));
     if (kind === "cut" || kind === "isolate") links.forEach((link) => parted.add(hop(link)));
   }
   const known = (/** @type {Set<number | undefined>} */ found) => [...found].filter((index) => index !== undefined);
