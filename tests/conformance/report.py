@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-PREFIX = {"014": "etsi014", "004": "etsi004", "020": "etsi020", "skip": "skip"}
+PREFIX = {"014": "etsi014", "004": "etsi004", "020": "etsi020", "015": "etsi015", "skip": "skip"}
 
 
 def statements() -> dict[str, dict[str, str]]:
@@ -29,7 +29,7 @@ def numbers_of(test: str) -> list[tuple[str, str]]:
     >>> numbers_of("test_014_10_11_status_has_every_member[x]")
     [('etsi014', '10'), ('etsi014', '11')]
     """
-    found = re.match(r"test_(014|004|020|skip)((?:_\d\d)+)_", test)
+    found = re.match(r"test_(014|004|020|015|skip)((?:_\d\d)+)_", test)
     return [(PREFIX[found[1]], number) for number in found[2].strip("_").split("_")] if found else []
 
 

@@ -56,6 +56,7 @@ class AuditEvent(StrEnum):
     KEY_CROSSED = "key-crossed-border"
     KEYS_LEASED = "keys-leased"
     LEASE_ENDED = "lease-ended"
+    LINK_SWITCHED = "link-switched"
     CERTIFICATES_READ = "certificates-read"
     ALARM_RAISED = "alarm-raised"
     ALARM_CLEARED = "alarm-cleared"

@@ -47,6 +47,8 @@ from openqci.services.borders import Borders
 from openqci.services.controller_line import ControllerLine
 from openqci.services.domain import BY_CONFIGURATION, DomainDesk, describe
 from openqci.services.etsi004_server import Etsi004Server, StreamService
+from openqci.services.etsi015_agent import Agent
+from openqci.services.etsi015_app import etsi015_application
 from openqci.services.https import HttpsListener
 from openqci.services.kem_keys import kem_key
 from openqci.services.keyring import Keyring
@@ -117,6 +119,7 @@ class KmeApp:
         self._zeroised = False
         self._renewing = asyncio.Lock()
         self.workers: WorkerPool | None = None
+        self.agent: Agent | None = None
         self._kek_due = False
         self.stop = asyncio.Event()
         self._to_stop: list[Callable[[], Awaitable[None]]] = []
@@ -198,12 +201,14 @@ class KmeApp:
         self._to_stop.append(self.node.close)
         self._stream_servers = self._make_etsi004()
         self._module_listeners = self._make_module_listener(sources.values())
+        self._agent_listeners = await self._make_agent()
         applications = self.applications = self.workers or ApplicationInterfaces(
             loaded, self.store, self.service, self.node.demand, self.watch, bind_interfaces(loaded)
         )
         listeners: list[HttpsListener | Etsi004Server | ApplicationInterfaces | WorkerPool] = [
             *self._stream_servers,
             *self._module_listeners,
+            *self._agent_listeners,
             *(self.borders.listeners() if self.borders is not None else ()),
             self.operator_listener,
             self.peer_listener,
@@ -245,9 +250,10 @@ class KmeApp:
         further: list[HttpsListener | Etsi004Server] = [
             *self._stream_servers,
             *self._module_listeners,
+            *self._agent_listeners,
             *(self.borders.listeners() if self.borders is not None else ()),
         ]
-        names = [name for name in ("etsi004", "module") if getattr(listen, name)]
+        names = [name for name in ("etsi004", "module", "etsi015") if getattr(listen, name)]
         names += ["etsi020"] * (len(further) - len(names))
         return {
             "peer": self.peer_listener.crowd,
@@ -289,6 +295,21 @@ class KmeApp:
         application = module_application(pushed, self._mapped_roles())
         return [HttpsListener(application, *host_and_port(address), self._files.server_context())]
 
+    async def _make_agent(self) -> list[HttpsListener]:
+        """Return the listener for controllers of a software-defined network, if the configuration has one."""
+        address = self.loaded.config.listen.etsi015
+        if address is None:
+            return []
+        self.agent = Agent(self.loaded, self.node, lambda: self.domain.current is not None)
+        await self.agent.open()
+        application = etsi015_application(
+            self.agent,
+            self._mapped_roles(),
+            teraflow=self.loaded.config.etsi015.teraflow,
+            edited=partial(self.audit.record, AuditEvent.LINK_SWITCHED),
+        )
+        return [HttpsListener(application, *host_and_port(address), self._peer_files.server_context())]
+
     async def reload(self) -> None:
         """Read certificates and revocation lists again; on a fault go on with those in use."""
         try:
@@ -299,6 +320,8 @@ class KmeApp:
             await self.operator_listener.reload(contexts[1], self._files.is_revoked)
             for listener in self._module_listeners:
                 await listener.reload(self._files.server_context(), self._files.is_revoked)
+            for listener in self._agent_listeners:
+                await listener.reload(contexts[0], self._files.is_revoked)
             for server in self._stream_servers:
                 await server.reload(self._files.server_context(), self._files.is_revoked)
             if self.borders is not None:
@@ -326,6 +349,7 @@ class KmeApp:
                 self._keep_anchor,
                 self._keep_keyring,
                 *self._controller_work(),
+                *((self.agent.run,) if self.agent is not None else ()),
                 *(self.borders.work() if self.borders is not None else ()),
             )
         ]

@@ -77,6 +77,7 @@ class ListenSection(Section, frozen=True, kw_only=True):
     etsi004: Address | None = None
     module: Address | None = None
     etsi020: Address | None = None
+    etsi015: Address | None = None
 
 
 class StoreSection(Section, frozen=True, kw_only=True):
@@ -157,6 +158,17 @@ class Etsi004Section(Section, frozen=True, kw_only=True):
     def limits(self) -> StreamLimits:
         """Return it for the delivery."""
         return StreamLimits(**msgspec.structs.asdict(self))
+
+
+class Etsi015Section(Section, frozen=True, kw_only=True):
+    """``[etsi015]``: what controllers of software-defined networks are told (ETSI GS QKD 015).
+
+    ``location`` is that of the secure area, as ``qkdn_location_id``. ``teraflow`` answers callers that do not
+    ask for YANG data in the form that TeraFlowSDN's driver reads.
+    """
+
+    location: str = ""
+    teraflow: bool = False
 
 
 class SaeSection(Section, frozen=True, kw_only=True):
@@ -343,7 +355,7 @@ class RoleSection(Section, frozen=True, kw_only=True):
     """``[[role]]``: the role of a certificate that does not say so itself (see ``openqci pki issue``)."""
 
     certificate: PathText
-    role: Literal["operator", "security-officer", "auditor", "module"]
+    role: Literal["operator", "security-officer", "auditor", "module", "controller"]
     name: SaeText
 
 
@@ -391,6 +403,7 @@ class KmeConfig(Section, frozen=True, kw_only=True):
     etsi014: Etsi014Section = Etsi014Section()
     skip: SkipSection = SkipSection()
     etsi004: Etsi004Section = Etsi004Section()
+    etsi015: Etsi015Section = Etsi015Section()
     sae: list[SaeSection] = []
     peer: list[PeerSection] = []
     link: list[LinkSection] = []

@@ -86,7 +86,8 @@ class NodeFigures:
 class KmeNode:
     """The tasks of a node. ``stock_arrived(master, slave)`` is called when a pair's stock has grown.
 
-    Call :meth:`run` once; it ends when it is cancelled. ``desk`` answers the peers.
+    Call :meth:`run` once; it ends when it is cancelled. ``desk`` answers the peers. Links that are in
+    ``switched_off`` draw no key from their modules, at neither end.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class KmeNode:
             for peer, endpoint in endpoints.items()
         }
         self.demands = Demands(loaded)
+        self.switched_off = self.desk.switched_off
         self._short: dict[str, ShortSupply] = {}
         self._look = asyncio.Event()
 
@@ -248,6 +250,7 @@ class KmeNode:
             "link": link.id,
             "peer": link.peer,
             "leads": link.leads,
+            "enabled": link.id not in self.switched_off,
             "own_bytes": stocks[0],
             "peer_bytes": stocks[1],
             "deposited_bytes": figures.deposited_bytes,
@@ -353,7 +356,7 @@ class KmeNode:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, FILL_WAIT_S_MAX)
             epoch = self.epochs().get(peer)
-            if epoch is None:
+            if epoch is None or link.id in self.switched_off:
                 continue
             name = peers.link_in_epoch(link.id, epoch)
             try:

@@ -107,6 +107,7 @@ class PeerDesk:
         self._endpoints, self._sources, self._rules, self._met = endpoints, sources, rules, met
         self._acted = acted
         self._drawing: dict[tuple[KmeId, str], asyncio.Lock] = {}
+        self.switched_off: set[str] = set()
 
     def hello(self, peer: KmeId) -> PeerHello:
         """Return what this KME says of itself to a peer."""
@@ -211,6 +212,8 @@ class PeerDesk:
         source = self._sources.get(link)
         if source is None:
             return Verdict.REFUSED
+        if link in self.switched_off:
+            return None
         try:
             async with asyncio.timeout(DRAW_S_MAX):
                 return await source.draw_named(key_ids, length_bytes)
