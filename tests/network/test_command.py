@@ -52,14 +52,17 @@ def test_an_unknown_scenario_is_bad_usage(capsys):
     assert main(["scenario", "check", "atlantis"]) == 2
     answer = capsys.readouterr()
     assert answer.out == ""
-    assert answer.err == "openqci: atlantis: no such scenario; expected a folder or one of eu27, metro\n"
+    assert (
+        answer.err
+        == "openqci: atlantis: no such scenario; expected a folder or one of eu27, islands, metro\n"
+    )
 
 
 def test_scenarios_are_listed(capsys):
     assert main(["scenario", "list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["eu27", "metro"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["eu27", "islands", "metro"]
     assert main(["scenario", "list", "--json"]) == 0
-    assert [facts["nodes"] for facts in json.loads(capsys.readouterr().out)] == [1323, 13]
+    assert [facts["nodes"] for facts in json.loads(capsys.readouterr().out)] == [1323, 17, 13]
 
 
 def test_schemas_are_printed(capsys):

@@ -30,6 +30,9 @@ def one_fault(folder: Path) -> tuple[str, str, int, str]:
     return Path(fault.file).name, fault.path, getattr(fault, "line", 0), fault.message
 
 
+NOON = "2027-03-20T12:00:00Z"
+SPACE = 'space: {{start_utc: "{start}", missions: [{{mission: eagle-1, stations: [{stations}]}}]}}'
+
 FORM = [
     # what is changed, path, line, part of the message
     (
@@ -158,6 +161,18 @@ FIT = [
     ),
     (edited("scenario.yaml", ("stock", "device: nix\nstock")), "device", 4, "no device nix"),
     (
+        edited("scenario.yaml", ("stock", f"{SPACE.format(start=NOON, stations='at-one, ogs-x')}\nstock")),
+        "space.missions[0].stations[1]",
+        4,
+        "no site 'ogs-x'",
+    ),
+    (
+        edited("scenario.yaml", ("stock", f"{SPACE.format(start='noon', stations='at-one')}\nstock")),
+        "space.start_utc",
+        4,
+        "a moment in UTC",
+    ),
+    (
         edited("devices.yaml", ("0.1", "0.5")),
         "devices[0].decoy_intensity",
         6,
@@ -180,8 +195,16 @@ def test_a_flow_without_a_route_is_named(tmp_path):
         "demand.yaml",
         "flows[0].slave",
         6,
-        "no links lead from at-one to sk-two; expected sites that fibre joins",
+        "no links lead from at-one to sk-two; expected sites that fibre or a satellite joins",
     )
+
+
+def test_a_satellite_is_a_route_between_its_stations(tmp_path):
+    space = SPACE.format(start=NOON, stations="at-one, sk-two")
+    changes = edited("scenario.yaml", ("stock", f"{space}\nstock")) | {LINK: "version: 1\nlinks: []\n"}
+    network = load_scenario(write_scenario(tmp_path / "s", changes))
+    assert network.space is not None and network.space.missions[0].stations == ("at-one", "sk-two")
+    assert network.space.missions[0].store_bits == 200_000_000 and network.hops == {}
 
 
 @pytest.mark.parametrize("name", ["scenario", "sites", "links"])
@@ -280,7 +303,7 @@ def test_a_catalogue_site_is_not_defined_again(tmp_path):
 @pytest.mark.parametrize("name", ["atlantis", "./eu27", "/no/such/folder", ""])
 def test_an_unknown_scenario_lists_the_known_ones(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ScenarioNotFound, match="expected a folder or one of eu27, metro") as refusal:
+    with pytest.raises(ScenarioNotFound, match="expected a folder or one of eu27, islands, metro") as refusal:
         load_scenario(name)
     assert len(refusal.value.faults) == 1
 

@@ -36,7 +36,7 @@ def metro() -> Network:
 
 
 def test_two_scenarios_are_shipped():
-    assert scenario_names() == ("eu27", "metro")
+    assert scenario_names() == ("eu27", "islands", "metro")
 
 
 def test_europe_has_the_counts_of_80_km_spans(europe):
@@ -180,7 +180,7 @@ def test_metro_lengths_follow_the_rule_of_the_catalogue(metro):
         assert length_km == pytest.approx(max(5.0, 1.5 * 6371 * math.hypot(phi, east)), rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["eu27", "metro"])
+@pytest.mark.parametrize("name", ["eu27", "islands", "metro"])
 def test_shipped_networks_are_consistent_and_travel_well(name):
     network = load_scenario(name)
     assert network.consistency_check() == ()

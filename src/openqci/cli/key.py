@@ -3,6 +3,7 @@
 import argparse
 import base64
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "or what there is (either, the default)",
     )
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds to wait for key (180)")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait as long as it takes, for the pass of a satellite, say"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--show-key", action="store_true", help="print the keys too, in base64")
     parser.set_defaults(run=run)
@@ -102,7 +106,7 @@ def client_of(directory: DataDirectory, saes: dict[Any, SaeRecord], sae_id: str)
 def exchange_keys(master: SAEClient, slave: SAEClient, args: argparse.Namespace) -> Exchange:
     """Get keys as master, then the same ones as slave."""
     began_s = time.monotonic()
-    deadline_s = began_s + args.timeout
+    deadline_s = math.inf if args.wait else began_s + args.timeout
     try:
         at_master, enc_s = ask(
             lambda: master.enc_keys(
@@ -148,14 +152,20 @@ def ask(request: Callable[[], Answer], deadline_s: float) -> tuple[Answer, float
             raise RequestRefused(answer.status, answer.message)
         pause_s = RETRY_S if answer.retry_after_s is None else answer.retry_after_s
         if now_s + pause_s >= deadline_s:
-            raise KeyUnavailable(f"no key in time: {answer.message}", **shortage_bytes(answer))
+            expected = "".join(f", expected {each}" for each in told(answer, "expected"))
+            raise KeyUnavailable(f"no key in time: {answer.message}{expected}", **shortage_bytes(answer))
         time.sleep(pause_s)
 
 
 def hopeless_reason(answer: Answer) -> str | None:
     """Return why no waiting will help, where the KME says so in a 503's details."""
-    said = (part.get("reason") for part in answer.body.get("details", []))
-    return next((str(reason) for reason in said if reason is not None), None)
+    return next(iter(told(answer, "reason")), None)
+
+
+def told(answer: Answer, name: str) -> list[str]:
+    """Return what the details of a 503 say under a name."""
+    said = (part.get(name) for part in answer.body.get("details", []))
+    return [str(each) for each in said if each is not None]
 
 
 def shortage_bytes(answer: Answer) -> dict[str, int]:
@@ -218,6 +228,16 @@ def folded(route: list[str]) -> list[str]:
     return stops
 
 
+def pass_text(made: dict[str, Any]) -> str:
+    """Say from which pass of a satellite link key came.
+
+    >>> pass_text({"satellite": "s", "station": "x", "ended_utc": "2027-03-20T19:06:17Z", "age_s": 5400.0})
+    's over x, ended 2027-03-20T19:06:17Z, 1.5 h old when used'
+    """
+    age = f"{made['age_s'] / 3600:.1f} h old when used"
+    return f"{made['satellite']} over {made['station']}, ended {made['ended_utc']}, {age}"
+
+
 def foundation(report: dict[str, Any]) -> str:
     """Say in words what a key's secrecy rests on."""
     ways = len(report["paths"])
@@ -241,6 +261,7 @@ def as_text(report: dict[str, Any]) -> str:
         legend = "; (n) stands for n trusted nodes on one long link" if long_links else ""
         lines += [
             *(f"route     {' > '.join(folded(path['route']))}" for path in report["paths"]),
+            *(f"pass      {pass_text(each)}" for path in report["paths"] for each in path.get("passes", [])),
             f"hops      {' and '.join(str(len(path['links'])) for path in report['paths'])}{legend}",
             f"rests on  {foundation(report)}",
             f"epsilon   {report['epsilon']:.3g}",

@@ -5,12 +5,25 @@ import msgspec
 from openqci.core.identifiers import is_border
 
 
+class LinkPass(msgspec.Struct, frozen=True):
+    """A pass in which link key of a path was made: which satellite over which station, and how long ago.
+
+    ``ended_utc`` is ISO 8601; ``age_s`` is the age of the link key when the end-to-end key was made of it.
+    """
+
+    satellite: str
+    station: str
+    ended_utc: str
+    age_s: float
+
+
 class KeyPath(msgspec.Struct, frozen=True, omit_defaults=True):
     """One way that a share of a key came by.
 
     ``via`` are nodes that knew the share beside those of the route: those behind a link that was made by XOR.
     ``bridged`` are the links that it crossed under ML-KEM and AES instead of a one-time pad. Among ``links``
     are the borders between domains, where the nodes before and behind stand in one protected site.
+    ``passes`` are those of satellites that its link key is from.
     """
 
     route: tuple[str, ...]
@@ -19,6 +32,7 @@ class KeyPath(msgspec.Struct, frozen=True, omit_defaults=True):
     epsilon: float
     via: tuple[str, ...] = ()
     bridged: tuple[str, ...] = ()
+    passes: tuple[LinkPass, ...] = ()
 
     @property
     def qkd_links(self) -> tuple[str, ...]:

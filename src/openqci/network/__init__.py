@@ -16,8 +16,20 @@ each with file, line, path and what was expected. What a hop can *yield* is not 
 
 from openqci.network.demand_model import modelled_demand
 from openqci.network.documents import LocatedFault
-from openqci.network.expansion import Link, SpanRule, expand
-from openqci.network.model import Border, Device, Flow, Hop, Network, Sae, Site, StockRule, network_digest
+from openqci.network.expansion import Link, SpanRule, border_nodes, expand
+from openqci.network.model import (
+    Border,
+    Device,
+    Flow,
+    Hop,
+    MissionUse,
+    Network,
+    Sae,
+    Site,
+    SpaceSegment,
+    StockRule,
+    network_digest,
+)
 from openqci.network.scenario import ScenarioNotFound, load_scenario, scenario_names, shipped_devices
 from openqci.network.validation import SCHEMA_NAMES, scenario_schema, schema_text
 
@@ -29,12 +41,15 @@ __all__ = [
     "Hop",
     "Link",
     "LocatedFault",
+    "MissionUse",
     "Network",
     "Sae",
     "ScenarioNotFound",
     "Site",
+    "SpaceSegment",
     "SpanRule",
     "StockRule",
+    "border_nodes",
     "expand",
     "load_scenario",
     "modelled_demand",

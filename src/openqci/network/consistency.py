@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from openqci.core.identifiers import SaeId, SiteId
 from openqci.network.documents import Document, LocatedFault, Path
 from openqci.network.expansion import Link
-from openqci.network.model import Device, Flow, Sae, StockRule, connected_parts
+from openqci.network.model import Device, Flow, Sae, SpaceSegment, StockRule, connected_parts
 
 Part = TypeVar("Part", covariant=True)
 
@@ -134,16 +134,26 @@ def flow_faults(flows: Sequence[Entry[Flow]], saes: Ids) -> Iterator[LocatedFaul
         seen.add((flow.master, flow.slave))
 
 
+def station_faults(space: SpaceSegment | None, document: Document, sites: Ids) -> Iterator[LocatedFault]:
+    """Find missions over stations that are no sites."""
+    for number, use in enumerate(space.missions if space else ()):
+        for place, station in enumerate(use.stations):
+            if sites.lack(station):
+                at = ("space", "missions", number, "stations", place)
+                yield document.fault(at, f"no site {station!r}; expected one of the scenario's sites")
+
+
 def route_faults(
     flows: Sequence[Entry[Flow]],
     site_of_sae: Mapping[SaeId, SiteId],
     sites: Collection[SiteId],
-    links: Sequence[Link],
+    joined: Sequence[tuple[SiteId, SiteId]],
 ) -> Iterator[LocatedFault]:
-    """Find flows between sites that no chain of links joins: they would wait for ever."""
-    parts = connected_parts(sites, ((link.a, link.b) for link in links))
+    """Find flows between sites that no chain of links or satellites joins: they would wait for ever."""
+    parts = connected_parts(sites, joined)
     part_of = {site: number for number, part in enumerate(parts) for site in part}
     for entry in flows:
         a, b = (site_of_sae[sae] for sae in (entry.part.master, entry.part.slave))
         if part_of[a] != part_of[b]:
-            yield entry.fault("slave", f"no links lead from {a} to {b}; expected sites that fibre joins")
+            message = f"no links lead from {a} to {b}; expected sites that fibre or a satellite joins"
+            yield entry.fault("slave", message)

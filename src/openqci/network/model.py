@@ -122,12 +122,32 @@ class StockRule(msgspec.Struct, frozen=True):
     pair_high_keys: int
 
 
+class MissionUse(msgspec.Struct, frozen=True):
+    """A mission that serves a network: its satellites are nodes, and ``stations`` those it makes key with.
+
+    ``mission`` is an id of :mod:`openqci.links.missions`, with ``:design`` for another than its first. Each
+    of its satellites holds at most ``store_bits`` of link key, all stations together.
+    """
+
+    mission: str
+    stations: tuple[SiteId, ...]
+    store_bits: int = 200_000_000
+
+
+class SpaceSegment(msgspec.Struct, frozen=True):
+    """Missions of a network; ``start_utc`` is the moment at which it is commissioned, its second zero."""
+
+    start_utc: str
+    missions: tuple[MissionUse, ...]
+
+
 class Network(msgspec.Struct, frozen=True):
     """Everything that exists, after long links got their trusted nodes. Read it, never change its dicts.
 
     ``digest`` (hex SHA-256, see :func:`network_digest`) names the set of nodes and hops: keys of one data
     directory make sense only on the network with the same digest. Titles, devices, demand and watermarks may
-    change without it.
+    change without it. Satellites of ``space`` are among neither before :func:`openqci.twin.flights.flown` has
+    put them there: where they fly is physics.
     """
 
     name: str
@@ -140,6 +160,7 @@ class Network(msgspec.Struct, frozen=True):
     stock: StockRule
     digest: str
     borders: tuple[Border, ...] = ()
+    space: SpaceSegment | None = None
 
     @property
     def domains(self) -> tuple[DomainId, ...]:

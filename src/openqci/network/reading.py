@@ -15,7 +15,7 @@ from openqci.core.errors import ConfigurationError, Fault
 from openqci.network.consistency import Entry, Ids
 from openqci.network.documents import Document, parse_document
 from openqci.network.expansion import Link
-from openqci.network.model import Device, Flow, Sae, Site, StockRule
+from openqci.network.model import Device, Flow, Sae, Site, SpaceSegment, StockRule
 from openqci.network.validation import SCHEMA_NAMES, schema_faults
 
 FILE_BYTES_MAX = 16 * 2**20
@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
     connector_loss_db: float = 1.0
     device: str = "dv-metro"
     device_beyond_span: str = "dv-snspd"
+    space: SpaceSegment | None = None
 
 
 @dataclass

@@ -147,6 +147,7 @@ def _check(parts: Parts) -> None:
             _settings_faults(settings, parts.documents["scenario"], devices),
             consistency.link_faults(parts.links, sites, devices, settings.submarine_km_max),
             consistency.sae_faults(parts.saes, sites),
+            consistency.station_faults(settings.space, parts.documents["scenario"], sites),
             _model_faults(settings, parts),
             _faults_without_places(parts, known_sites, known_links),
         )
@@ -198,7 +199,11 @@ def _whole_faults(settings: Settings, parts: Parts) -> list[LocatedFault]:
         return [parts.documents["scenario"].fault(("span_km_max",), message)]
     site_of_sae = {entry.part.sae_id: entry.part.site for entry in parts.saes}
     site_ids = [site.site_id for site in _all_sites(settings, parts)]
-    return list(consistency.route_faults(parts.flows, site_of_sae, site_ids, links))
+    joined = [(link.a, link.b) for link in links]
+    for use in settings.space.missions if settings.space else ():
+        # A satellite joins all its stations, whenever it passes.
+        joined += [(use.stations[0], other) for other in use.stations[1:]]
+    return list(consistency.route_faults(parts.flows, site_of_sae, site_ids, joined))
 
 
 # Building: from parts that fit to the network.
@@ -244,6 +249,7 @@ def _build(settings: Settings, parts: Parts) -> Network:
         stock=settings.stock,
         digest=network_digest(settings.name, sites.values(), hops.values()),
         borders=tuple(borders),
+        space=settings.space,
     )
     wrong = network.consistency_check()
     invariant(not wrong, "; ".join(wrong))

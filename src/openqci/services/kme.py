@@ -49,6 +49,9 @@ Group = tuple[SaeId, ...]
 """A master, its slave, and additional slaves in order of their IDs."""
 
 Demand = Callable[[SaeId, SaeId, int, tuple[SaeId, ...], int], str | None]
+Outlook = Callable[[SaeId, SaeId], tuple[str, float] | None]
+"""What brings a pair its next key, and in how many seconds; None where a forecast is all there is."""
+
 SpecialDemand = Callable[[SaeId, SaeId, int, KeyDemands], str | None]
 
 INTERFACE = "etsi014"
@@ -151,6 +154,8 @@ class KmeService:
         made, or None. Without it such a request is refused at once. May be set later.
     wait_s
         How long such a request waits for :meth:`stock_arrived` before it is refused.
+    outlook
+        Asked when a pair has waited in vain: what will bring it key, and when. May be set later.
     profile
         What the standard leaves to the KME: sizes, counts, switches.
     status_extension
@@ -175,6 +180,7 @@ class KmeService:
         self.quotas: Quotas = OwnQuotas({})
         self.forecasts: dict[Group, Forecast] = {}
         self.on_demand = on_demand
+        self.outlook: Outlook = lambda master, slave: None
         self.on_special_demand: SpecialDemand | None = None
         self._status_extension = status_extension
         self.keys_delivered: Counter[KmeId] = Counter()
@@ -303,12 +309,22 @@ class KmeService:
                 if hopeless is not None:
                     raise etsi014.insufficient_key(shortage, hopeless, self.profile) from None
                 if not await self._arrived(pair, arrival, deadline_s):
-                    lacking_bytes = shortage.wanted_bytes - shortage.available_bytes
-                    known = self.forecasts.get(pair, Forecast())
-                    wait_s = known.retry_after_s(lacking_bytes, time.monotonic())
-                    raise etsi014.insufficient_key(shortage, None, self.profile, wait_s) from None
+                    raise self._short(pair, shortage) from None
             finally:
                 self._forget(pair, arrival)
+
+    def _short(self, pair: Group, shortage: KeyUnavailable) -> RequestRefused:
+        """Return the refusal of a request that has waited for stock, with when to ask again."""
+        expected = self.outlook(pair[0], pair[1])
+        if expected is not None:
+            what, wait_s = expected
+            refused = etsi014.insufficient_key(shortage, None, self.profile, max(1, math.ceil(wait_s)))
+            refused.details = (*refused.details, {"expected": what})
+            return refused
+        lacking_bytes = shortage.wanted_bytes - shortage.available_bytes
+        known = self.forecasts.get(pair, Forecast())
+        wait_s = known.retry_after_s(lacking_bytes, time.monotonic())
+        return etsi014.insufficient_key(shortage, None, self.profile, wait_s)
 
     async def get_key_with_key_ids(
         self, kme: KmeId, peer: PeerIdentity | None, master: SaeId, request: KeyIdsRequest

@@ -17,6 +17,9 @@ from openqci.links import LinkForecast
 from openqci.network import Device, Hop, Network
 from openqci.twin.block import BlockOutcome
 
+SATELLITE = "satellite"
+"""Kind of a site in orbit, and type of its hops."""
+
 RATE_WINDOW_S = 30.0
 """Rates shown are means over this much simulated time; shorter windows flicker between blocks."""
 
@@ -37,8 +40,9 @@ class HopState(IntEnum):
 class HopFigures(msgspec.Struct):
     """What a hop has made since it was commissioned; kept in the store, without any key material.
 
-    ``block_ends`` says, per initiator, at which offset of the stream each block in stock ends. ``epsilon`` is
-    the largest of any block: the authentication's part of it differs a little from one to the next.
+    ``block_ends`` says, per initiator, at which offset of the stream each block in stock ends, and of a
+    satellite's link ``pass_ends_s`` when the pass ended that each of them is from. ``epsilon`` is the largest
+    of any block: the authentication's part of it differs a little from one to the next.
     """
 
     blocks: int = 0
@@ -53,6 +57,7 @@ class HopFigures(msgspec.Struct):
     last_block: dict[str, float | int | str] = {}
     last_aborted: str = ""
     block_ends: dict[SiteId, list[int]] = {}
+    pass_ends_s: dict[SiteId, list[float]] = {}
 
 
 class RecentBits:
@@ -94,6 +99,7 @@ class HopLine:
     not_before_s: float = 0.0
     standing_still: str = ""
     closed: str = ""
+    away: str = ""
     filling: bool = False
     breaks: int = 0
     storing: bool = False
@@ -111,7 +117,7 @@ class HopLine:
 
     @property
     def trouble(self) -> str:
-        """Why no relay may use the hop now, empty if it may."""
+        """What is wrong with the hop, empty if nothing is."""
         if not self.can_make_key:
             return "its devices yield no key at this loss"
         return self.closed or self.standing_still
@@ -120,6 +126,16 @@ class HopLine:
     def epsilon(self) -> float:
         """Return the security parameter of a block: of the worst so far, or what the device is set to."""
         return self.figures.epsilon or self.epsilon_expected
+
+    @property
+    def by_pass(self) -> bool:
+        """Whether one end is a satellite, so that key is made in passes only, when they come."""
+        return self.hop.link_type == SATELLITE
+
+    @property
+    def unusable(self) -> str:
+        """Why no relay may begin to go over the hop now: a trouble, or a satellite out of radio contact."""
+        return self.trouble or self.away
 
     def distilled_bps(self, now_s: float) -> float:
         """Return the mean secret rate over the last :data:`RATE_WINDOW_S`."""
@@ -231,13 +247,27 @@ class HopBook:
     def epsilon_of_next(self, link_id: LinkId, initiator: SiteId, length_bytes: int) -> float:
         """Return the summed epsilon of the blocks that the next bytes of a direction come from."""
         line = self.lines[link_id]
-        ends = line.figures.block_ends.get(initiator, [])
-        if not ends:
+        if not line.figures.block_ends.get(initiator):
             return line.figures.epsilon
+        first, last = self._blocks_of_next(link_id, initiator, length_bytes)
+        return line.figures.epsilon * (last - first + 1)
+
+    def passes_of_next(self, link_id: LinkId, initiator: SiteId, length_bytes: int) -> list[float]:
+        """Return when the passes ended that the next bytes of a direction come from; none for fibre."""
+        ends_s = self.lines[link_id].figures.pass_ends_s.get(initiator, [])
+        if not ends_s:
+            return []
+        first, last = self._blocks_of_next(link_id, initiator, length_bytes)
+        return ends_s[first : last + 1]
+
+    def _blocks_of_next(self, link_id: LinkId, initiator: SiteId, length_bytes: int) -> tuple[int, int]:
+        """Return the first and the last of the blocks in stock that the next bytes come from."""
+        line = self.lines[link_id]
+        ends = line.figures.block_ends[initiator]
         start = ends[-1] - line.stock_bytes[initiator]
         earlier = sum(end <= start for end in ends)
         before_last = sum(end < start + length_bytes for end in ends)
-        return line.figures.epsilon * (min(before_last, len(ends) - 1) - earlier + 1)
+        return earlier, min(before_last, len(ends) - 1)
 
     def spent(self, spends: Iterable[tuple[LinkId, SiteId, int]]) -> None:
         """Subtract link key that relays have used up."""
@@ -256,7 +286,8 @@ class HopBook:
         low_bytes, high_bytes = self.network.stock.low_bits // 8, -(-self.network.stock.high_bits // 8)
         emptier = min(line.stock_bytes.values())
         line.filling = emptier < (high_bytes if line.filling else low_bytes)
-        free = not line.trouble and line.distilling_since_s is None and line.not_before_s <= now_s
+        idle = line.distilling_since_s is None and line.not_before_s <= now_s
+        free = idle and not line.by_pass and not line.trouble
         return HopStock(line.hop.link_id, emptier, low_bytes, high_bytes, line.filling, free)
 
     def state(self, link_id: LinkId) -> HopState:

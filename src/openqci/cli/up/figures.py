@@ -29,8 +29,10 @@ class NetworkFigures:
         alarms: Callable[[], list[dict[str, Any]]] = list,
         faults: Callable[[], list[dict[str, Any]]] = list,
         events: Callable[[], list[dict[str, Any]]] = list,
+        satellites: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
         self._alarms, self._faults, self._events = alarms, faults, events
+        self._satellites = satellites
         self._network, self._book, self._clock, self._end_to_end = network, book, clock, end_to_end
         self._urls, self._keys_delivered, self._saes_at = urls, keys_delivered, saes_at
         self._hops_of: dict[SiteId, list[LinkId]] = {site_id: [] for site_id in network.sites}
@@ -65,8 +67,10 @@ class NetworkFigures:
     def live(self) -> dict[str, Any]:
         """Return the figures of this second; arrays are in the order of ``network()["hops"]``."""
         now_s, lines = self._clock.now_s(), self._book.lines.values()
-        with_key = sum(line.stock_bits > 0 for line in lines)
-        able = sum(line.can_make_key for line in lines)
+        # The key of satellites comes with their passes: nobody is to wait for it at the start.
+        on_ground = [line for line in lines if not line.by_pass]
+        with_key = sum(line.stock_bits > 0 for line in on_ground)
+        able = sum(line.can_make_key for line in on_ground)
         return {
             "time_s": now_s,
             "phase": "running" if with_key >= able else "commissioning",
@@ -83,6 +87,7 @@ class NetworkFigures:
             "alarms": self._alarms(),
             "faults": self._faults(),
             "events": self._events(),
+            "satellites": self._satellites(),
         }
 
     def hop(self, link_id: str) -> dict[str, Any] | None:
@@ -134,7 +139,7 @@ class NetworkFigures:
             self._network, hops, self._totals(now_s), running=True, ready=self.ready, time_s=now_s
         )
         what = {"alarms": self._alarms(), "faults": self._faults(), "events": self._events()}
-        return report | {"data_dir": str(self._data_dir)} | what
+        return report | {"data_dir": str(self._data_dir), "satellites": self._satellites()} | what
 
     def _totals(self, now_s: float) -> dict[str, Any]:
         lines = self._book.lines.values()

@@ -37,6 +37,7 @@ from openqci.cli.up.production import HOP_FIGURES, NETWORK, Production
 from openqci.cli.up.reacting import Reacting, suspicions_of
 from openqci.cli.up.relay_run import RelayDone, settle_pending
 from openqci.cli.up.relaying import EndToEnd
+from openqci.cli.up.satellites import Satellites
 from openqci.cli.up.telling import Telling
 from openqci.cli.up.workers import BlockWorkers
 from openqci.control.reaction import Suspicion
@@ -46,7 +47,6 @@ from openqci.dashboard import console_app
 from openqci.delivery import SaeDirectory, SaeRecord
 from openqci.delivery.end_to_end import HybridPolicy
 from openqci.keystore.ports import StoreTransaction
-from openqci.links import forecast
 from openqci.network import Network, load_scenario
 from openqci.services.audit import AuditLog
 from openqci.services.data_directory import DataDirectory
@@ -55,6 +55,7 @@ from openqci.services.kme import KmeService
 from openqci.services.kme_server import KMEEndpoint, KMEServer, bind_all
 from openqci.services.pki import CertificateAuthority
 from openqci.services.sqlite_store import SqliteKeyStore
+from openqci.twin.flights import Flight, flown, forecasts_of
 from openqci.twin.hops import HopBook
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ async def serve(args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     began_s = time.monotonic()
-    network = load_scenario(args.scenario)
+    network, flights = flown(load_scenario(args.scenario))
     if args.port_base + len(network.sites) > 65535:
         raise ConfigurationError(
             Fault(
@@ -86,7 +87,7 @@ async def serve(args: argparse.Namespace) -> int:
     known = str(Path(args.scenario).resolve()) if Path(args.scenario).is_dir() else network.name
     directory = DataDirectory.open_or_create(args.data_dir or DATA_ROOT / network.name, known, network.digest)
     try:
-        live = LiveNetwork(args, network, directory, Progress(sys.stderr, began_s))
+        live = LiveNetwork(args, network, directory, Progress(sys.stderr, began_s), flights)
         try:
             await live.start(stop)
             if not args.until_ready:
@@ -112,8 +113,14 @@ class LiveNetwork:
     """All running parts of a network, and the order in which they start and stop."""
 
     def __init__(
-        self, args: argparse.Namespace, network: Network, directory: DataDirectory, progress: Progress
+        self,
+        args: argparse.Namespace,
+        network: Network,
+        directory: DataDirectory,
+        progress: Progress,
+        flights: tuple[Flight, ...] = (),
     ) -> None:
+        self.flights = flights
         self.args, self.network, self.directory, self.progress = args, network, directory, progress
         self.urls = kme_urls(network, args.port_base)
         self.workers = BlockWorkers(args.workers)
@@ -129,7 +136,7 @@ class LiveNetwork:
         self._tasks: list[asyncio.Task[None]] = []
         self._server: KMEServer | None = None
         self._console: ConsoleServer | None = None
-        self._moving: tuple[Faulting, Production, EndToEnd] | None = None
+        self._moving: tuple[Faulting, Production, Satellites, EndToEnd] | None = None
 
     async def start(self, stop: asyncio.Event) -> None:
         """Commission what is new, start every part, tell when all is ready."""
@@ -192,7 +199,7 @@ class LiveNetwork:
 
     async def _open_book(self) -> HopBook:
         network = self.network
-        forecasts = {link: forecast(network.devices[hop.device], hop) for link, hop in network.hops.items()}
+        forecasts = await asyncio.to_thread(forecasts_of, network, self.flights)
         figures = await self.store.run(lambda tx: decode_figures(tx.records(NETWORK, HOP_FIGURES)))
         stocks = await self.store.run(lambda tx: hop_stocks(tx, network))
         self.suspicions = await self.store.run(suspicions_of)
@@ -239,14 +246,26 @@ class LiveNetwork:
             end_to_end.wake,
             self.reacting.block_made,
         )
+        self.satellites = Satellites(
+            self.store,
+            book,
+            self.flights,
+            self.workers,
+            self.clock,
+            self.args.seed,
+            end_to_end.leave_all,
+            self.reacting.block_made,
+        )
+        end_to_end.passes_of = self.satellites.passes_of
+        service.outlook = end_to_end.outlook(self.satellites.outlook)
         end_to_end.relayed = self._relayed
         service.on_special_demand = end_to_end.demand_special
         service.on_demand = lambda master, slave, wanted, *_: end_to_end.demand(master, slave, wanted)
-        self._moving = (self.faulting, production, end_to_end)
+        self._moving = (self.faulting, production, self.satellites, end_to_end)
         parts = [end_to_end.run(), self._watch_directory(), self.faulting.run()]
         if not self.args.until_ready:
             # A block that the stop cuts off has spent authentication key for nothing.
-            parts.append(production.run())
+            parts += [production.run(), self.satellites.run()]
         self._tasks += [asyncio.create_task(part) for part in parts]
         for task in self._tasks:
             task.add_done_callback(self._part_ended)
@@ -262,6 +281,7 @@ class LiveNetwork:
             self.reacting.figures,
             self.faulting.figures,
             self.chronicle.latest,
+            satellites=self.satellites.figures,
         )
 
     def _relayed(self, done: RelayDone) -> None:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 from openqci.cli.up.clock import SimulatedClock
 from openqci.cli.up.kem_ring import KemRing
@@ -26,15 +26,16 @@ from openqci.control import (
 from openqci.control.routing import PATHS_MAX
 from openqci.core.errors import OpenQCIError
 from openqci.core.identifiers import LinkId, SaeId, SiteId, is_border, kme_of_site
-from openqci.core.provenance import KeyPath
+from openqci.core.provenance import KeyPath, LinkPass
 from openqci.delivery import SaeDirectory, stock_bytes
 from openqci.delivery.end_to_end import HybridPolicy, KeyWanted, provenance_of
 from openqci.delivery.etsi014_model import NO_DEMANDS, KeyDemands
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.network import Network
+from openqci.network.model import connected_parts
 from openqci.relay import RelayForm, hop_bytes
 from openqci.services.sqlite_store import SqliteKeyStore
-from openqci.twin.hops import RATE_WINDOW_S, HopBook, HopState, RecentBits
+from openqci.twin.hops import RATE_WINDOW_S, HopBook, RecentBits
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,19 @@ DEADLINE_S = 300.0
 
 SPECIAL_PAIRS_MAX = 500
 """Pairs with demands of their own that are remembered; the oldest is forgotten first."""
+
+
+class Expected(Protocol):
+    """When key may be expected; its text says by which pass."""
+
+    @property
+    def expected_s(self) -> float:
+        """In seconds of the network's time."""
+
+
+OutlookOfParts = Callable[[frozenset[SiteId], frozenset[SiteId]], Expected | None]
+PassesOf = Callable[[LinkId, SiteId, int], tuple[LinkPass, ...]]
+"""Which passes of satellites the next bytes come from that a site sends over a link."""
 
 
 @dataclass
@@ -115,6 +129,7 @@ class EndToEnd:
         policy: HybridPolicy = HybridPolicy.BOTH,
     ) -> None:
         self.relayed: Callable[[RelayDone], None] = lambda done: None
+        self.passes_of: PassesOf = lambda link, sender, length_bytes: ()
         self.policy, self.ring = policy, KemRing(store)
         self.store, self.network, self.book, self.clock = store, network, book, clock
         self.arrived, self.shortage_changed = arrived, shortage_changed
@@ -206,6 +221,36 @@ class EndToEnd:
         """Tell whether a relay that has begun spends key of a hop."""
         hop = self.network.hops[link_id]
         return any(self._reserved_bytes(link_id, site) for site in (hop.a, hop.b))
+
+    def leave_all(self, links: Iterable[LinkId]) -> None:
+        """Leave the routes over some links, and look at once."""
+        for link_id in links:
+            self.leave(link_id)
+        self._wake.set()
+
+    def outlook(self, of_parts: OutlookOfParts) -> Callable[[SaeId, SaeId], tuple[str, float] | None]:
+        """Return what tells a pair that waits when key may come, and in how many seconds.
+
+        ``of_parts`` answers for two sets of sites, each joined by fibre. A pair inside one gets no answer.
+        """
+        parts = {site: part for part in self._fibre_parts() for site in part}
+
+        def ask(master: SaeId, slave: SaeId) -> tuple[str, float] | None:
+            pair = self.pairs.get((master, slave))
+            if pair is None or parts[pair.start] is parts[pair.end]:
+                return None
+            found = of_parts(parts[pair.start], parts[pair.end])
+            if found is None:
+                return None
+            return str(found), max(0.0, found.expected_s - self.clock.now_s()) / self.clock.speed
+
+        return ask
+
+    def _fibre_parts(self) -> tuple[frozenset[SiteId], ...]:
+        """Return the sets of sites that fibre and borders join, satellites left out."""
+        by_pass = {link for link, line in self.book.lines.items() if line.by_pass}
+        joined = [(a, b) for link, a, b in self.network.edges() if link not in by_pass]
+        return connected_parts(self.network.sites, joined)
 
     async def run(self) -> None:
         """Serve demand until cancelled."""
@@ -379,7 +424,12 @@ class EndToEnd:
             for link, site in padded
         )
         form = RelayForm.COMPUTATIONAL if dry else RelayForm.HOP
-        return KeyPath(route.sites, route.links, form, sum(epsilons), bridged=dry)
+        passes = tuple(
+            each
+            for link, site in padded
+            for each in self.passes_of(link, site, self._reserved_bytes(link, site) + spent_bytes)
+        )
+        return KeyPath(route.sites, route.links, form, sum(epsilons), bridged=dry, passes=passes)
 
     def _crossed(self, pair: Pair) -> tuple[str, ...]:
         """Return the domains of the nodes between the ends."""
@@ -398,7 +448,7 @@ class EndToEnd:
     def _cost(self, link_id: LinkId, sender: SiteId) -> float:
         if is_border(link_id):
             return inf if link_id in self.book.shut_borders else 0.0
-        if self.book.state(link_id) is HopState.DOWN:
+        if self.book.lines[link_id].unusable:
             return inf
         full = max(1.0, self.network.stock.low_bits / 8)
         scarcity = 1 - min(1.0, max(0, self._available(link_id, sender)) / full)

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from openqci.twin.block import BlockOrder, BlockOutcome, distil_block
+from openqci.twin.pass_block import PassOrder, distil_pass
 
 WORKER_NICENESS = 10
 """Answers to applications come before new key: workers yield the processor to the serving process."""
@@ -25,11 +26,13 @@ class BlockWorkers:
         self.workers = workers
         self._pool = self._new_pool()
 
-    async def distil(self, order: BlockOrder) -> BlockOutcome:
+    async def distil(self, order: BlockOrder | PassOrder) -> BlockOutcome:
         """Make one block. Raises BrokenProcessPool if the worker died; the pool is whole again then."""
-        pool = self._pool
+        pool, loop = self._pool, asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, distil_block, order)
+            if isinstance(order, PassOrder):
+                return await loop.run_in_executor(pool, distil_pass, order)
+            return await loop.run_in_executor(pool, distil_block, order)
         except BrokenProcessPool:
             if pool is self._pool:
                 self._pool = self._new_pool()

@@ -185,7 +185,7 @@ def provenance_of(order: EndToEndOrder) -> Provenance:
         form=FORMS[weakest],
         simulated=order.simulated,
         made_at_s=order.created_s,
-        paths=order.paths if len(order.paths) > 1 or first.via or first.bridged else (),
+        paths=order.paths if len(order.paths) > 1 or first.via or first.bridged or first.passes else (),
         threshold=order.threshold,
         hybrid=(order.kem.algorithm,) if order.kem else (),
         computational=any(path.bridged for path in order.paths),
