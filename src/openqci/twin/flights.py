@@ -58,6 +58,8 @@ HEIGHT_KM_MAX = 1500.0
 """Up to which a pass from horizon to horizon is shorter than :data:`MARGIN_S`."""
 
 FORECAST_DAYS = 10.0
+TRACK_STEP_S, TRACK_POINTS = 60.0, 96
+"""Once around the Earth in low orbit."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,13 @@ class Flight:
         position, _ = track_of(self.orbit, utc_s, utc_s + 60.0).at(utc_s)
         latitude, longitude, height = geodetic_point(position)
         return float(latitude), float(longitude), float(height)
+
+    def track(self, now_s: float) -> list[tuple[float, float]]:
+        """Return longitude and latitude in degrees of points below the satellite, a minute apart, to come."""
+        moments = self.start_utc_s + now_s + TRACK_STEP_S * np.arange(TRACK_POINTS)
+        position, _ = track_of(self.orbit, float(moments[0]), float(moments[-1])).at(moments)
+        latitudes, longitudes, _ = geodetic_point(position)
+        return list(zip(longitudes.round(2).tolist(), latitudes.round(2).tolist(), strict=True))
 
 
 def survey_of(flight: Flight, from_s: float, stop_s: float) -> Survey:
@@ -292,7 +301,6 @@ def satellite_site(flight: Flight) -> Site:
         lat=round(latitude, 5),
         lon=round(longitude, 5),
         source=f"mission {flight.design.name}",
-        generated=True,
     )
 
 

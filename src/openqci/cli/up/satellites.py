@@ -291,6 +291,7 @@ class Satellites:
             "lat": round(latitude, 3),
             "lon": round(longitude, 3),
             "height_km": round(height_km, 1),
+            "track": flight.track(now_s),
             "utc": self._utc(aboard, now_s),
             "in_contact": aboard.in_contact.is_set(),
             "serving": aboard.serving.station if aboard.serving else None,

@@ -1,5 +1,6 @@
 /** What moves: hops that distil glow gently, and the last key's route runs as a bright line. */
 
+import { isHopShown } from "./satellites.js";
 import { DISTILLING, ROUTE_COLOUR } from "./scale.js";
 import { stroke } from "./layers.js";
 
@@ -30,7 +31,7 @@ export function drawPulses(context, model, place, live, { now_s, width, still })
 function distillingLines(model, place, live, group) {
   const lines = [];
   for (let hop = group; hop < model.ends.length; hop += PULSE_GROUPS) {
-    if (live.hops.state[hop] !== DISTILLING) continue;
+    if (live.hops.state[hop] !== DISTILLING || !isHopShown(model, live, hop)) continue;
     const [a, b] = model.ends[hop].map(place);
     if (a && b) lines.push(/** @type {import("./layers.js").Line} */ ([...a, ...b]));
   }

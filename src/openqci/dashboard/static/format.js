@@ -62,6 +62,7 @@ const KINDS = {
   trusted_node: "City, trusted node",
   ground_station: "Optical ground station",
   gateway: "Space gateway",
+  satellite: "Satellite, trusted node",
   strategic_site: "Strategic site",
   overseas_node: "Overseas node",
 };

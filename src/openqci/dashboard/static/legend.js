@@ -7,7 +7,7 @@ import { ATTACKED_COLOUR, drawBadge } from "./troubles.js";
 
 const KINDS = [
   ["capital_node", "Capital"], ["trusted_node", "City node"], ["ground_station", "Ground station"],
-  ["gateway", "Space gateway"], ["strategic_site", "Strategic site"], ["overseas_node", "Overseas"],
+  ["gateway", "Space gateway"], ["satellite", "Satellite"], ["strategic_site", "Strategic site"], ["overseas_node", "Overseas"],
   ["generated", "Trusted node"],
 ];
 

@@ -7,6 +7,7 @@ import { listenForMoves } from "./gestures.js";
 import { drawLabels, forgetWidths, FreeSpace, shortened } from "./labels.js";
 import { drawHalo, drawHops, drawNodes, hopWidth } from "./layers.js";
 import { growth, markOf } from "./marks.js";
+import { drawFlights, isHopShown, moveSatellites } from "./satellites.js";
 import { ROUTE_COLOUR } from "./scale.js";
 import { drawTroubles, troublesOf } from "./troubles.js";
 
@@ -84,6 +85,10 @@ export class NetworkMap {
   /** @param {import("./types.js").Live} live */
   showLive(live) {
     this.live = live;
+    if (live.satellites?.length) {
+      moveSatellites(this.model, this.units, live, this.projection);
+      this.touch("nodes");
+    }
     const before = JSON.stringify(this.troubles);
     this.troubles = troublesOf(this.model, live);
     this.touch("hops");
@@ -236,9 +241,22 @@ export class NetworkMap {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (layer !== "base") context.clearRect(0, 0, this.width, this.height);
     if (layer === "base") this.drawBase(context, ratio, now_ms);
-    if (layer === "hops") this.counters.hopsDrawn = drawHops(context, this.model, this.place, this.live, { zoom: this.zoom });
+    if (layer === "hops") this.counters.hopsDrawn = this.drawHops(context);
     if (layer === "effects") this.drawEffects(context, now_ms);
     if (layer === "nodes") this.drawTop(context);
+  }
+
+  /** @param {CanvasRenderingContext2D} context */
+  drawHops(context) {
+    const only = (/** @type {number} */ hop) => isHopShown(this.model, this.live, hop);
+    return drawHops(context, this.model, this.place, this.live, { zoom: this.zoom, only });
+  }
+
+  /** Screen position of any place on the Earth; null on its other side. @param {[number, number]} place lon, lat
+   * @returns {[number, number] | null} */
+  toScreen(place) {
+    const unit = /** @type {[number, number] | null} */ (this.projection(place));
+    return unit && [unit[0] * this.view.k + this.view.x, unit[1] * this.view.k + this.view.y];
   }
 
   /** While the map moves the coast does without its glow; it comes back when the map rests.
@@ -255,6 +273,7 @@ export class NetworkMap {
     const still = prefersStillness();
     const width = hopWidth(this.zoom);
     if (this.live) drawPulses(context, this.model, this.place, this.live, { now_s: now_ms / 1000, width, still });
+    if (this.live) drawFlights(context, this.model, this.place, this.live, (place) => this.toScreen(place));
     if (!this.route) return;
     const points = this.route.points.map(this.place).filter((point) => point !== null);
     drawRoute(context, points, { age_s: Math.max(0, now_ms - this.route.since_ms) / 1000, still });
@@ -342,7 +361,7 @@ export class NetworkMap {
   /** @param {number} index @param {number} x @param {number} y */
   distanceToHop(index, x, y) {
     const [a, b] = this.model.ends[index].map(this.place);
-    if (!a || !b) return Infinity;
+    if (!a || !b || !isHopShown(this.model, this.live, index)) return Infinity;
     const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
     const along = Math.max(0, Math.min(1, ((x - a[0]) * dx + (y - a[1]) * dy) / (dx * dx + dy * dy || 1)));
     return Math.hypot(a[0] + along * dx - x, a[1] + along * dy - y);

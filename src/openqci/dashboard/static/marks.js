@@ -12,6 +12,7 @@ import { SPACE_COLOUR } from "./scale.js";
 /** @type {Record<string, Mark>} */
 export const MARKS = {
   capital_node: { shape: "ring", colour: "#ffffff", radius: 3.7, zoomMin: 0, labelZoom: 0, labelSize: 12, labelWeight: 600, labelColour: "#f2f7fb" },
+  satellite: { shape: "square", colour: "#ffffff", radius: 3.4, zoomMin: 0, labelZoom: 0, labelSize: 12, labelWeight: 600, labelColour: "#e6dcff" },
   overseas_node: { shape: "ring", colour: "#9fe3ea", radius: 3.1, zoomMin: 0, labelZoom: 1.4, labelSize: 11, labelWeight: 500, labelColour: "#c9e9ee" },
   gateway: { shape: "diamond", colour: SPACE_COLOUR, radius: 3.6, zoomMin: 0, labelZoom: 2.6, labelSize: 11, labelWeight: 500, labelColour: "#d7ccff" },
   ground_station: { shape: "triangle", colour: SPACE_COLOUR, radius: 3.4, zoomMin: 0, labelZoom: 2.6, labelSize: 11, labelWeight: 500, labelColour: "#cfc3ff" },

@@ -3,7 +3,10 @@
 /** Continental Europe; what lies outside is shown in the insets. */
 const EUROPE = { lonMin: -12, lonMax: 36, latMin: 33.5, latMax: 72 };
 
-const RANK = ["capital_node", "overseas_node", "gateway", "ground_station", "trusted_node", "strategic_site"];
+/** @param {{kind: string}} node */
+const isSatellite = ({ kind }) => kind === "satellite";
+
+const RANK = ["satellite", "capital_node", "overseas_node", "gateway", "ground_station", "trusted_node", "strategic_site"];
 
 /** @param {{lon: number, lat: number}} place */
 const inEurope = ({ lon, lat }) =>
@@ -19,7 +22,9 @@ export class Model {
     this.hopIndex = new Map(this.hops.map((hop, index) => [hop.link_id, index]));
     this.ends = this.hops.map((hop) => [this.indexOf(hop.a), this.indexOf(hop.b)]);
     this.hopsOfNode = hopsOfNode(this.nodes.length, this.ends);
-    this.inEurope = this.nodes.some(inEurope) ? this.nodes.map(inEurope) : this.nodes.map(() => true);
+    const onGround = this.nodes.filter((node) => !isSatellite(node));
+    const framed = onGround.some(inEurope) ? inEurope : () => true;
+    this.inEurope = this.nodes.map((node) => !isSatellite(node) && framed(node));
     this.component = components(this.nodes.length, this.ends);
     this.mainland = mostCommon(this.component);
     this.byRank = this.nodes.map((_, index) => index).sort((a, b) => this.rank(a) - this.rank(b));
@@ -39,7 +44,7 @@ export class Model {
 
   /** Nodes for the insets. */
   overseas() {
-    return this.nodes.map((_, index) => index).filter((index) => !this.inEurope[index]);
+    return this.nodes.map((_, index) => index).filter((index) => !this.inEurope[index] && !isSatellite(this.nodes[index]));
   }
 
   /** Whether a node waits for a satellite: no fibre joins it to the largest connected part. @param {number} index */

@@ -4,6 +4,8 @@
  * @typedef {{site_id: string, name: string, kind: string, domain: string, country: string, lat: number,
  *   lon: number, kme_id: string, url: string, degree: number, generated: boolean}} NetworkNode
  * @typedef {{link_id: string, a: string, b: string, length_km: number, loss_db: number, type: string}} NetworkHop
+ * @typedef {{satellite: string, lat: number, lon: number, in_contact: boolean, serving: string | null,
+ *   track: [number, number][]}} Satellite
  * @typedef {{name: string, title: string, simulated: boolean, nodes: NetworkNode[], hops: NetworkHop[],
  *   domains: {domain: string, nodes: number, hops: number}[]}} Network
  * @typedef {{relay_id: string, master_sae: string, slave_sae: string, sites: string[], links: string[],
@@ -18,7 +20,7 @@
  * @typedef {{number: number, at: string, at_s: number, kind: string, tone: string, text: string,
  *   links: string[], sites: string[], route: string[]}} NetworkEvent
  * @typedef {{time_s: number, phase: string, ready_fraction: number, totals: Totals, hops: HopArrays,
- *   last_route: Route | null, routes: Route[], alarms?: Alarm[], faults?: InjectedFault[],
+ *   last_route: Route | null, routes: Route[], satellites?: Satellite[], alarms?: Alarm[], faults?: InjectedFault[],
  *   events?: NetworkEvent[]}} Live
  *
  * The map's own words:
