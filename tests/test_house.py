@@ -360,6 +360,7 @@ def test_the_package_carries_its_data() -> None:
         "network/catalogue/overseas.yaml",
         "links/missions/eagle-1.yaml",
         "links/missions/mission.schema.json",
+        "planning/payload_model.yaml",
         "network/catalogue/ATTRIBUTION.md",
         "dashboard/static/index.html",
         "dashboard/static/vendor/VENDOR.json",

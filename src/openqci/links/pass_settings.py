@@ -46,8 +46,8 @@ from openqci.links.pass_keys import (
     detected,
 )
 from openqci.links.survey import SatelliteTask, check_survey, seen_of_satellite
-from openqci.space.pass_finding import Indices, use_kernels
-from openqci.space.pass_samples import STEP_S, Almanac
+from openqci.space.pass_finding import Indices, Passes, use_kernels
+from openqci.space.pass_samples import STEP_S, Almanac, PassSamples
 from openqci.space.ranges import Floats
 
 BLOCKS_MAX = 64
@@ -154,8 +154,8 @@ def best_settings(
     return as_set if fixed or not sample.blocks else highest(sample.thinned(blocks_max), as_set)
 
 
-def highest(sample: Sampled, as_set: PulseSettings) -> PulseSettings:
-    """Return the best setting that a walk over the sample finds, ``as_set`` if that is better."""
+def highest(sample: Sampled, as_set: PulseSettings, starts: int = STARTS) -> PulseSettings:
+    """Return the best setting that walks over the sample find, ``as_set`` if that is better."""
     variables = 5 if len(as_set.intensities) == 3 else 4
     faintest = float(as_set.intensities[-1]) if variables == 5 else 0.0
 
@@ -167,7 +167,7 @@ def highest(sample: Sampled, as_set: PulseSettings) -> PulseSettings:
         return -sample.height(settings_at(place))
 
     places = start_places(variables)
-    best = places[np.argsort([depth(each) for each in places])[:STARTS]]
+    best = places[np.argsort([depth(each) for each in places])[:starts]]
     found = [settings_at(walked(depth, each)) for each in best]
     return max([as_set, *found], key=sample.height)
 
@@ -233,7 +233,14 @@ def moments_of(
 ) -> tuple[list[Floats], int]:
     """Return efficiency, dark counts, time and block of all moments in which one satellite gives key."""
     passes, seen = seen_of_satellite(task, almanac)
-    chosen = np.flatnonzero(credited(seen, task.design.operation) & (seen.weights_s > 0))
+    return moments_of_passes(passes, seen, links, passes_per_block)
+
+
+def moments_of_passes(
+    passes: Passes, seen: PassSamples, links: Sequence[SpaceLink], passes_per_block: int
+) -> tuple[list[Floats], int]:
+    """Return the same of passes that have been sampled already."""
+    chosen = np.flatnonzero(credited(seen, links[0].design.operation) & (seen.weights_s > 0))
     usable = np.bincount(seen.owner[chosen], minlength=len(passes)) > 0
     block, blocks = block_of_passes(passes, usable, passes_per_block)
     station = passes.station[seen.owner[chosen]]

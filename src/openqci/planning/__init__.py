@@ -11,6 +11,7 @@ module            answers
 ``rolling``       planning again as the weather turns, against clouds that come as they come
 ``stocks``        how much key has to be carried over the summer, and what steady demand a year carries
 ``year``          a year in fast-forward: passes, weather, contacts, key in and key out
+``payloads``      payloads side by side: mass and power against key per day and site
 ================  ============================================================================================
 
 >>> from openqci.planning import Limits, PlanProblem, best_plan

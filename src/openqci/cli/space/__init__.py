@@ -2,7 +2,7 @@
 
 import argparse
 
-from openqci.cli.space import budget, keys, passes, plan, year
+from openqci.cli.space import budget, design, keys, passes, plan, year
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,3 +16,4 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     keys.add_parser(verbs)
     plan.add_parser(verbs)
     year.add_parser(verbs)
+    design.add_parser(verbs)
