@@ -361,6 +361,8 @@ def test_the_package_carries_its_data() -> None:
         "links/missions/eagle-1.yaml",
         "links/missions/mission.schema.json",
         "planning/payload_model.yaml",
+        "planning/recorded-pass.schema.json",
+        "planning/recorded-pass-example.json",
         "network/catalogue/ATTRIBUTION.md",
         "dashboard/static/index.html",
         "dashboard/static/vendor/VENDOR.json",

@@ -12,6 +12,7 @@ module            answers
 ``stocks``        how much key has to be carried over the summer, and what steady demand a year carries
 ``year``          a year in fast-forward: passes, weather, contacts, key in and key out
 ``payloads``      payloads side by side: mass and power against key per day and site
+``validation``    whether a payload in orbit does what its model says (``recordings``: its files)
 ================  ============================================================================================
 
 >>> from openqci.planning import Limits, PlanProblem, best_plan

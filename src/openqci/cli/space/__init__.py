@@ -2,7 +2,7 @@
 
 import argparse
 
-from openqci.cli.space import budget, design, keys, passes, plan, year
+from openqci.cli.space import budget, design, keys, passes, plan, validate, year
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,3 +17,4 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     plan.add_parser(verbs)
     year.add_parser(verbs)
     design.add_parser(verbs)
+    validate.add_parser(verbs)
