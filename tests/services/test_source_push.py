@@ -9,7 +9,6 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Coroutine, Iterator
-from contextlib import suppress
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from openqci.core.errors import IntegrityError, KeyUnavailable, PeerMisbehaved, RequestRefused
-from openqci.keystore.supply import JoinedSource, SourceReport
+from openqci.core.identifiers import KmeId
+from openqci.delivery import peers
+from openqci.delivery.peers import LinkRole
+from openqci.keystore import pushed
+from openqci.keystore.memory import MemoryKeyStore
+from openqci.keystore.ports import KmeView
+from openqci.keystore.pushed import PushedStream
+from openqci.keystore.supply import KeptSource, SourceReport, SuppliedKey
 from openqci.services import source_push
 from openqci.services.https import HttpsListener
 from openqci.services.kme_check import check_neighbours
@@ -33,7 +39,7 @@ from openqci.services.module_app import BODY_BYTES_MAX, PUSH_PATH
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.roles import Role
 from openqci.services.source_004 import parse_name
-from openqci.services.source_push import KeyMetadata, PushedKey, SourcePush, SourcePushSettings
+from openqci.services.source_push import KeyMetadata, PushedKey, PushRoom, SourcePush, SourcePushSettings
 from openqci.services.tls import TlsFiles
 from tests.services.link_nodes import PORTS_PER_NODE, Nodes
 from tests.system.make import free_port_base
@@ -211,10 +217,25 @@ def site(tmp_path: Path) -> Iterator[Site]:
     running.close()
 
 
-def pushed_source(site: Site) -> SourcePush:
+def stream_at_p(site: Site) -> PushedStream | None:
     source = site.nodes.apps["p"].node._sources["pq"]
     assert isinstance(source, SourcePush)
-    return source
+    stream: PushedStream | None = site.on_loop(source._room.run(pushed.current))
+    return stream
+
+
+def led(site: Site) -> str:
+    """Return the stream that the node p leads, once it has one."""
+    until_s = time.monotonic() + 30
+    while (stream := stream_at_p(site)) is None and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert stream is not None
+    return stream.ksid
+
+
+def waiting_at_p(site: Site) -> int:
+    stream = stream_at_p(site)
+    return stream.chunks if stream is not None else 0
 
 
 def test_two_nodes_live_on_what_their_modules_push(site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -251,20 +272,21 @@ def test_a_node_that_starts_again_goes_on(site: Site, ends: str, monkeypatch: py
     site.nodes.start(*ends)
     wait_for_deposits(site, 8192)
     site.nodes.exchange(100)
-    if "p" in ends:
-        assert not before["p"] & site.devices["p"].open, "the stream of the earlier life was closed"
+    assert before["p"] & site.devices["p"].open, "the stream of the earlier life goes on"
+    figures = site.nodes.apps["p"].node.figures.links["pq"]
+    assert figures.refused_deposits == 0, "nothing that was acknowledged is missing at one end"
 
 
 def test_when_the_buffer_is_full_the_module_waits_and_no_key_is_lost(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_push, "BUFFER_BYTES_MAX", 4096)
+    monkeypatch.setattr(pushed, "HELD_BYTES_MAX", 512)
     site.nodes.start("p", "q")
     for _ in range(5):
         site.nodes.exchange(100)
     assert set(site.devices["p"].refused) <= {0, 400, 503} and 503 in site.devices["p"].refused
     figures = site.nodes.apps["p"].node.figures.links["pq"]
-    assert figures.deposited_bytes > 4096 and figures.refused_deposits == 0
+    assert figures.deposited_bytes > 512 and figures.refused_deposits == 0
 
 
 @pytest.mark.parametrize(
@@ -275,11 +297,7 @@ def test_only_the_links_own_module_may_push(site: Site, folder: str, expected: i
     site.issue("operator", Role.OPERATOR)
     site.devices["p"].paused = True
     site.nodes.start("p", "q")
-    source = pushed_source(site)
-    until_s = time.monotonic() + 30
-    while source._led is None and time.monotonic() < until_s:
-        time.sleep(0.02)
-    body = json.dumps(push_of(str(source._led), 5, bytes(CHUNK_BYTES))).encode()
+    body = json.dumps(push_of(led(site), 5, bytes(CHUNK_BYTES))).encode()
     assert site.post(folder, body) == expected
     with pytest.raises((OSError, ssl.SSLError)):
         site.post(None, body)
@@ -288,11 +306,7 @@ def test_only_the_links_own_module_may_push(site: Site, folder: str, expected: i
 def test_what_is_no_push_is_refused_and_changes_nothing(site: Site) -> None:
     site.devices["p"].paused = True
     site.nodes.start("p", "q")
-    source = pushed_source(site)
-    until_s = time.monotonic() + 30
-    while source._led is None and time.monotonic() < until_s:
-        time.sleep(0.02)
-    ksid = str(source._led)
+    ksid = led(site)
     good = push_of(ksid, 0, bytes(CHUNK_BYTES))
     bad: list[tuple[object, int]] = [
         ({**good, "index": -1}, 400),
@@ -315,178 +329,279 @@ def test_what_is_no_push_is_refused_and_changes_nothing(site: Site) -> None:
     assert site.post("module-p", b"[" * 100_000) == 400
     assert site.post("module-p", b"{}", method="GET") == 405
     assert site.post("module-p", b"{}", path="/") == 404
-    assert source._streams[UUID(ksid)].waiting == {}
+    assert waiting_at_p(site) == 0
     assert site.post("module-p", json.dumps({**good, "status": 2}).encode()) == 201
-    assert source._streams[UUID(ksid)].waiting == {}
+    assert waiting_at_p(site) == 0
 
 
 # The source alone, without its module
 
 
-def a_source() -> SourcePush:
-    settings = SourcePushSettings(
-        module="m",
-        url="https://127.0.0.1:1",
-        source="a",
-        destination="b",
-        chunk_bytes=CHUNK_BYTES,
-        report=STATED,
-    )
-    return SourcePush(settings, ssl.create_default_context)
+class NoModule:
+    """A module that opens every stream, begins each, and pushes nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.knows = True
+
+    async def request(self, method: str, call: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        self.calls.append(call)
+        if call != "open-connect":
+            return (204, b"") if self.knows else (400, b'{"status": 4}')
+        ksid = body.get("key_stream_id") or str(uuid4())
+        return 201, json.dumps({"status": 0, "key_stream_id": ksid}).encode()
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
-def leading(source: SourcePush) -> UUID:
-    """Let a source lead a stream that its module has begun to push."""
-    ksid = uuid4()
-    source._led, source._begun = ksid, True
-    source._stream(ksid).chunk_bytes = CHUNK_BYTES
-    return ksid
+class End:
+    """One end of a link over a store in memory, which outlives its source as a disk does."""
+
+    def __init__(self) -> None:
+        self.store, self.module = MemoryKeyStore(), NoModule()
+        self.start()
+
+    def start(self) -> None:
+        """Begin another life of the process."""
+        settings = SourcePushSettings(
+            module="m",
+            url="https://127.0.0.1:1",
+            source="a",
+            destination="b",
+            chunk_bytes=CHUNK_BYTES,
+            report=STATED,
+        )
+        self.source = SourcePush(settings, self.module, PushRoom(self.store, KmeId("k"), "l"))
+
+    def view(self) -> KmeView:
+        return self.store.submit(lambda tx: KmeView(tx, KmeId("k"))).result()
+
+    def lead(self) -> UUID:
+        """Open a stream and have the module begin, as the node does before it draws."""
+        text = asyncio.run(self.source.prepare())
+        assert text is not None and asyncio.run(self.source.prepare()) == text, "until the other end was told"
+        with pytest.raises(KeyUnavailable):
+            self.taken()
+        assert asyncio.run(self.source.prepare()) is None and self.module.calls[-1] == "get-key"
+        return parse_name(text)[0]
+
+    def follow(self) -> UUID:
+        ksid = uuid4()
+        asyncio.run(self.source.join(f"{ksid}:{CHUNK_BYTES}"))
+        return ksid
+
+    def push(self, ksid: UUID | None, *indices: int) -> None:
+        for index in indices:
+            asyncio.run(self.source.take_in(pushed_key(ksid, index)))
+
+    def taken(self, length_bytes_max: int = 4096) -> list[int]:
+        def work(tx: Any) -> SuppliedKey:
+            return self.source.draw_kept(KmeView(tx, KmeId("k")), length_bytes_max)
+
+        supplied = self.store.submit(work).result()
+        indices = [parse_name(name)[1] for name in supplied.key_ids]
+        with supplied.key:
+            assert supplied.key.reveal() == b"".join(bytes([each % 251]) * CHUNK_BYTES for each in indices)
+        return indices
+
+    def named(self, names: list[str]) -> bytes:
+        length = CHUNK_BYTES * len(names)
+        asyncio.run(self.source.expect(names, length))
+        key, report = self.store.submit(
+            lambda tx: self.source.draw_named_kept(KmeView(tx, KmeId("k")), names, length)
+        ).result()
+        assert report == STATED
+        return bytes(key.reveal())
+
+    def waiting(self) -> list[int]:
+        return pushed.first(self.view(), "l", 1 << 20)[0]
 
 
-def following(source: SourcePush) -> UUID:
-    """Let a source follow a stream that it has joined."""
-    ksid = uuid4()
-    source._stream(ksid).chunk_bytes = CHUNK_BYTES
-    source._joined.add(ksid)
-    return ksid
-
-
-def pushed(ksid: UUID | None, index: int, key: bytes | None = None) -> PushedKey:
+def pushed_key(ksid: UUID | None, index: int, key: bytes | None = None) -> PushedKey:
     key = bytes([index % 251]) * CHUNK_BYTES if key is None else key
     metadata = KeyMetadata({"key_stream_id": str(ksid)}) if ksid is not None else None
     return PushedKey(0, index, b64encode(key).decode(), metadata)
 
 
-def taken(source: SourcePush, length_bytes_max: int = 4096) -> list[int]:
-    supplied = asyncio.run(source.draw(length_bytes_max))
-    indices = [parse_name(name)[1] for name in supplied.key_ids]
-    with supplied.key:
-        assert supplied.key.reveal() == b"".join(bytes([index % 251]) * CHUNK_BYTES for index in indices)
-    return indices
-
-
-def test_it_is_a_source_whose_ends_meet_first() -> None:
-    assert issubclass(SourcePush, JoinedSource)
+def test_it_is_a_source_that_keeps_its_key() -> None:
+    assert issubclass(SourcePush, KeptSource)
 
 
 def test_chunks_are_used_in_rising_order_once() -> None:
-    source = a_source()
-    ksid = leading(source)
-    for index in (3, 0, 2, 7, 2):
-        source.take_in(pushed(ksid, index))
-    assert taken(source, 3 * CHUNK_BYTES) == [0, 2, 3]
-    for index in (1, 2, 8, 9):  # 1 comes too late: the other end may have passed it over
-        source.take_in(pushed(ksid, index))
-    assert taken(source) == [7, 8, 9]
+    end = End()
+    ksid = end.lead()
+    end.push(ksid, 3, 0, 2, 7, 2)
+    assert end.taken(3 * CHUNK_BYTES) == [0, 2, 3]
+    end.push(ksid, 1, 2, 8, 9)  # 1 comes too late: the other end may have passed it over
+    assert end.taken() == [7, 8, 9]
     with pytest.raises(KeyUnavailable):
-        taken(source)
+        end.taken()
+    assert end.view().stock_bytes(next(iter(end.view().streams("pushed/")))[0]) == 0
+
+
+def test_what_was_acknowledged_survives_the_process_and_its_stream_goes_on() -> None:
+    end = End()
+    ksid = end.lead()
+    end.push(ksid, 0, 1, 2)
+    end.start()
+    end.push(ksid, 1, 3)
+    assert asyncio.run(end.source.prepare()) == f"{ksid}:{CHUNK_BYTES}", "the other end is told again"
+    assert end.taken() == [0, 1, 2, 3]
+    assert asyncio.run(end.source.prepare()) is None and end.module.calls[-1] == "get-key"
+    end.push(ksid, 2, 4, 5, 6)
+    assert end.taken() == [4, 5, 6]
+
+
+def test_a_drawing_that_is_undone_leaves_everything_waiting() -> None:
+    end = End()
+    ksid = end.lead()
+    end.push(ksid, 0, 1, 2, 3)
+
+    def undone(tx: Any) -> None:
+        end.source.draw_kept(KmeView(tx, KmeId("k")), 4096).key.wipe()
+        raise OSError
+
+    with pytest.raises(OSError):
+        end.store.submit(undone).result()
+    assert end.waiting() == [0, 1, 2, 3] and end.taken() == [0, 1, 2, 3]
 
 
 def test_the_other_end_takes_the_same_and_passes_over_what_was_not_named() -> None:
-    source = a_source()
-    ksid = following(source)
-    for index in range(10):
-        source.take_in(pushed(ksid, index))
-    names = [f"{ksid}:{index}" for index in (2, 3, 5)]
-    key, report = asyncio.run(source.draw_named(names, 3 * CHUNK_BYTES))
-    assert report == STATED
-    assert key.reveal() == b"".join(bytes([index]) * CHUNK_BYTES for index in (2, 3, 5))
-    assert sorted(source._streams[ksid].waiting) == [6, 7, 8, 9]
-    assert source._streams[ksid].held_bytes == 4 * CHUNK_BYTES
+    end = End()
+    ksid = end.follow()
+    end.push(ksid, *range(10))
+    key = end.named([f"{ksid}:{index}" for index in (2, 3, 5)])
+    assert key == b"".join(bytes([index]) * CHUNK_BYTES for index in (2, 3, 5))
+    assert end.waiting() == [6, 7, 8, 9]
+    stream = pushed.current(end.view(), "l")
+    assert stream is not None and (stream.held_bytes, stream.chunks) == (4 * CHUNK_BYTES, 4)
 
 
 def test_what_has_not_come_is_waited_for_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = a_source()
-    ksid = following(source)
-    source.take_in(pushed(ksid, 0))
-    names = [f"{ksid}:0", f"{ksid}:1", f"{ksid}:2"]
+    end = End()
+    ksid = end.follow()
+    end.push(ksid, 0)
+    names = [f"{ksid}:{index}" for index in (0, 1, 2)]
     with pytest.raises(KeyUnavailable):
-        asyncio.run(source.draw_named(names, 3 * CHUNK_BYTES))
+        end.named(names)
     monkeypatch.setattr(source_push, "NAMED_S_MAX", 0.0)
     with pytest.raises(IntegrityError):
-        asyncio.run(source.draw_named(names, 3 * CHUNK_BYTES))
-    for index in (1, 2):
-        source.take_in(pushed(ksid, index))
-    asyncio.run(source.draw_named(names, 3 * CHUNK_BYTES))[0].wipe()
+        end.named(names)
+    end.push(ksid, 1, 2)
+    opened = end.module.calls.count("open-connect")
+    end.named(names)
+    assert end.module.calls.count("open-connect") == opened + 1, "perhaps the module had forgotten it"
 
 
-def test_a_full_buffer_refuses_and_takes_again_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_push, "BUFFER_BYTES_MAX", 4 * CHUNK_BYTES)
-    source = a_source()
-    ksid = leading(source)
-    for index in range(4):
-        source.take_in(pushed(ksid, index))
+def test_a_full_room_refuses_and_takes_again_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushed, "HELD_BYTES_MAX", 4 * CHUNK_BYTES)
+    end = End()
+    ksid = end.lead()
+    end.push(ksid, 0, 1, 2, 3)
     with pytest.raises(RequestRefused) as refused:
-        source.take_in(pushed(ksid, 4))
-    assert refused.value.status == 503 and refused.value.headers["Retry-After"]
-    assert source.chunks_refused == 1
-    assert taken(source) == [0, 1, 2, 3]
-    source.take_in(pushed(ksid, 4))
+        end.push(ksid, 4)
+    assert refused.value.status == 503 and refused.value.headers and refused.value.headers["Retry-After"]
+    assert end.source.chunks_refused == 1
+    assert end.taken() == [0, 1, 2, 3]
+    end.push(ksid, 4)
 
 
-def test_another_chunk_of_the_same_index_is_refused() -> None:
-    source = a_source()
-    ksid = leading(source)
-    source.take_in(pushed(ksid, 0))
-    source.take_in(pushed(ksid, 0))
-    with pytest.raises(RequestRefused):
-        source.take_in(pushed(ksid, 0, os.urandom(CHUNK_BYTES)))
-    for index in (1, 2):
-        source.take_in(pushed(ksid, index))
-    assert taken(source) == [0, 1, 2]
+def test_an_earlier_stream_takes_no_room_from_the_present_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushed, "HELD_BYTES_MAX", 4 * CHUNK_BYTES)
+    end = End()
+    end.push(end.follow(), 0, 1, 2, 3)
+    later = end.follow()
+    end.push(later, 0, 1, 2, 3)
+    assert end.waiting() == [0, 1, 2, 3] and len(end.named([f"{later}:{index}" for index in range(4)]))
+
+
+def test_another_chunk_of_the_same_index_is_refused_and_the_first_stays() -> None:
+    end = End()
+    ksid = end.lead()
+    end.push(ksid, 0, 0, 1)
+    for key in (os.urandom(CHUNK_BYTES), bytes(31)):
+        with pytest.raises(RequestRefused):
+            asyncio.run(end.source.take_in(pushed_key(ksid, 0, key)))
+    end.push(ksid, 2)
+    assert end.taken() == [0, 1, 2]
 
 
 def test_a_push_without_a_stream_is_for_the_only_one() -> None:
-    source = a_source()
-    ksid = leading(source)
-    for index in range(3):
-        source.take_in(pushed(None, index))
-    assert len(source._streams[ksid].waiting) == 3
+    end = End()
+    end.lead()
+    end.push(None, 0, 1, 2)
+    assert end.waiting() == [0, 1, 2]
     with pytest.raises(RequestRefused):
-        a_source().take_in(pushed(None, 0))
+        End().push(None, 0)
 
 
-def test_a_push_to_a_stream_of_an_earlier_life_is_refused() -> None:
-    for role in (leading, following):
-        source = a_source()
-        role(source)
+def test_a_push_to_a_stream_that_is_not_ours_is_refused_and_the_stream_closed() -> None:
+    for role in (End.lead, End.follow):
+        end = End()
+        role(end)
         stray = uuid4()
         with pytest.raises(RequestRefused):
-            source.take_in(pushed(stray, 0))
-        assert source._strays == {stray}
+            end.push(stray, 0)
+        assert end.source._strays == {stray}
+        asyncio.run(end.source._close_strays())
+        assert end.module.calls[-1] == "close"
 
 
 def test_simulated_key_is_known_as_such() -> None:
-    source = a_source()
-    ksid = leading(source)
+    end = End()
+    ksid = end.lead()
     for index in range(3):
         buffer = {"key_stream_id": str(ksid), "openqci_source": {"simulated": index == 1}}
         key = b64encode(os.urandom(CHUNK_BYTES)).decode()
-        source.take_in(PushedKey(0, index, key, KeyMetadata(json.dumps(buffer))))
-    assert asyncio.run(source.draw(4096)).report.simulated
+        asyncio.run(end.source.take_in(PushedKey(0, index, key, KeyMetadata(json.dumps(buffer)))))
+    assert end.source.draw_kept(end.view(), 4096).report.simulated
 
 
 def test_a_stream_of_which_nothing_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_push, "STILL_S_MAX", 0.0)
-    source = a_source()
-    leading(source)
+    end = End()
+    end.lead()
+    asyncio.run(end.source.prepare())
+    assert pushed.current(end.view(), "l") is None and end.module.calls[-1] == "close"
 
-    async def work() -> None:
-        for _ in range(2):
-            with suppress(KeyUnavailable):
-                await source.draw(4096)
-        assert source._led is None
-        await source.close()
 
-    asyncio.run(work())
+def test_a_stream_that_its_module_does_not_know_any_more_is_given_up_once_nothing_of_it_waits() -> None:
+    end = End()
+    ksid = end.lead()
+    end.push(ksid, 0, 1, 2)
+    end.start()
+    asyncio.run(end.source.prepare())
+    assert end.taken() == [0, 1, 2]
+    end.module.knows = False
+    with pytest.raises(KeyUnavailable):
+        asyncio.run(end.source.prepare())
+    assert pushed.current(end.view(), "l") is None
 
 
 def test_names_that_are_none_are_refused() -> None:
     one, other = uuid4(), uuid4()
     for names in ([], ["x"], [f"{one}:1", f"{other}:2"], [f"{one}:2", f"{one}:1"], [f"{one}:1", f"{one}:1"]):
         with pytest.raises(PeerMisbehaved):
-            asyncio.run(a_source().draw_named(names, CHUNK_BYTES * max(1, len(names))))
+            asyncio.run(End().source.expect(names, CHUNK_BYTES * max(1, len(names))))
+
+
+def test_chunks_of_another_length_are_not_taken() -> None:
+    end = End()
+    ksid = end.follow()
+    end.push(ksid, 0, 1, 2)
+    with pytest.raises(PeerMisbehaved):
+        end.source.draw_named_kept(end.view(), [f"{ksid}:0", f"{ksid}:1"], 4 * CHUNK_BYTES)
+    assert end.waiting() == [0, 1, 2]
+
+
+def test_a_new_epoch_begins_without_what_was_pushed_before() -> None:
+    end = End()
+    end.push(end.lead(), 0, 1, 2)
+    peers.start_over(end.view(), KmeId("peer"), "e", [LinkRole("l", True)])
+    assert pushed.current(end.view(), "l") is None
+    assert sum(stock for _, stock in end.view().streams("pushed/")) == 0
 
 
 def test_a_push_shows_no_key() -> None:
-    assert "AAAA" not in repr(pushed(uuid4(), 0, bytes(CHUNK_BYTES)))
+    assert "AAAA" not in repr(pushed_key(uuid4(), 0, bytes(CHUNK_BYTES)))

@@ -25,7 +25,7 @@ from openqci.core.keys import SecretBytes
 from openqci.delivery import agreement, etsi004
 from openqci.delivery.agreement import BatchAgreed, BatchFailed
 from openqci.delivery.pair_stock import BATCH_KIND, KeyBatch, destroy_batch
-from openqci.keystore import deposits, outbox
+from openqci.keystore import deposits, outbox, pushed
 from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport
@@ -213,7 +213,8 @@ def start_over(
     for message in lost:
         (rules or PeerRules()).lost(view, peer, message)
     etsi004.forget_peer(view, peer)
-    destroyed = 0
+    # Of what modules pushed for the old epoch the two ends may hold different parts: another stream begins.
+    destroyed = sum(pushed.forget(view, role.link) for role in own_links)
     for order in agreement.open_offers(view):
         theirs = [number for number, leg in enumerate(order.legs) if leg.kme_id == peer]
         if theirs:
@@ -254,6 +255,17 @@ def introductions(view: KmeView, peer: KmeId, turn: outbox.Turn) -> list[Introdu
     ]
 
 
+def check_epoch(view: KmeView, peer: KmeId, received: PeerTurn) -> str:
+    """Return the epoch of a peer's turn; RequestRefused 409 if it is not the present one.
+
+    Asked before anything is drawn or joined for a turn: a late one would spend key of the modules in vain.
+    """
+    state = peer_state(view, peer)
+    if state is None or state.epoch != received.epoch:
+        raise RequestRefused(409, "this turn belongs to another epoch: say hello first")
+    return state.epoch
+
+
 def receive_turn(
     view: KmeView, peer: KmeId, received: PeerTurn, drawn: Mapping[int, Drawn], rules: PeerRules
 ) -> outbox.Answers:
@@ -261,14 +273,12 @@ def receive_turn(
 
     Raises RequestRefused 409 if the turn belongs to another epoch: the peer says hello again.
     """
-    state = peer_state(view, peer)
-    if state is None or state.epoch != received.epoch:
-        raise RequestRefused(409, "this turn belongs to another epoch: say hello first")
+    epoch = check_epoch(view, peer, received)
     missing = [number for number, _ in deposits_to_draw(view, peer, received.turn) if number not in drawn]
 
     def handle(view: KmeView, peer: KmeId, message: outbox.Message) -> bytes:
         if message.kind == deposits.DEPOSIT_KIND:
-            return _accept_deposit(view, peer, message, state.epoch, drawn[message.number], rules)
+            return _accept_deposit(view, peer, message, epoch, drawn[message.number], rules)
         if message.kind == deposits.INTRODUCTION_KIND:
             return deposits.HEARD
         if message.kind == agreement.FRAME_KIND:

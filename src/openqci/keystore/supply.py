@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from openqci.core.keys import SecretBytes
+from openqci.keystore.ports import KmeView
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -74,3 +75,38 @@ class JoinedSource(KeySource, Protocol):
 
     async def join(self, text: str) -> None:
         """Join what the leading end tells of, at the other end; the same errors as drawing."""
+
+
+@runtime_checkable
+class KeptSource(Protocol):
+    """A source whose key waits in the KME's own store, into which its module pushes it.
+
+    Its two ends meet first, as those of a :class:`JoinedSource`. Key is drawn inside the transaction that
+    uses it, so that no crash loses it in between.
+    """
+
+    async def prepare(self) -> str | None:
+        """As of a :class:`JoinedSource`; returns the same text until :meth:`draw_kept` is called after it."""
+
+    async def join(self, text: str) -> None:
+        """As of a :class:`JoinedSource`."""
+
+    def draw_kept(self, view: KmeView, length_bytes_max: int) -> SuppliedKey:
+        """Draw what waits, at the leading end; KeyUnavailable if it is too little."""
+
+    async def expect(self, key_ids: Sequence[str], length_bytes: int) -> None:
+        """Look whether the keys of these names wait, at the other end; the errors of ``draw_named``."""
+
+    def draw_named_kept(
+        self, view: KmeView, key_ids: Sequence[str], length_bytes: int
+    ) -> tuple[SecretBytes, SourceReport]:
+        """Draw exactly the keys of these names, at the other end, once they were expected."""
+
+    async def describe(self) -> str:
+        """Ask the module how it is, and say it in words; draws no key."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+Source = KeySource | KeptSource

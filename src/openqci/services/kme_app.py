@@ -32,7 +32,7 @@ from openqci.delivery.etsi020_rules import KeysReleased
 from openqci.delivery.leases import LeaseEnded
 from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore.ports import StoreTransaction
-from openqci.keystore.supply import KeySource
+from openqci.keystore.supply import Source
 from openqci.services.accept import FILES_PER_ADDRESS, Crowd
 from openqci.services.application_interfaces import (
     INTERFACES_MAX,
@@ -62,7 +62,7 @@ from openqci.services.peer_app import peer_application
 from openqci.services.peer_line import HttpsTransport
 from openqci.services.pki import peer_identity, read_certificate
 from openqci.services.roles import Holder, Role
-from openqci.services.source_push import SourcePush
+from openqci.services.source_push import KeyStore, SourcePush
 from openqci.services.state_folder import AUDIT, StateFolder, counted_on, opened_for_running, store_identity
 from openqci.services.telemetry import Telemetry
 from openqci.services.watch import Watch
@@ -79,7 +79,7 @@ RENEWAL_LOOK_S = 60.0
 RESEAL_REST_S = 0.005
 """Pause between the steps of a renewal, so that requests come in between."""
 
-SourceMaker = Callable[[LoadedConfig, LinkSection], KeySource]
+SourceMaker = Callable[[LoadedConfig, LinkSection, KeyStore], Source]
 
 
 def enter_applications(transaction: StoreTransaction, loaded: LoadedConfig) -> None:
@@ -140,7 +140,9 @@ class KmeApp:
         self._kem_key = await self.store.run(lambda tx: kem_key(tx, loaded.kme_id))
         self.domain = DomainDesk(loaded, self.store)
         await self.domain.open()
-        sources: Mapping[str, KeySource] = {link.id: self._make_source(loaded, link) for link in config.link}
+        sources: Mapping[str, Source] = {
+            link.id: self._make_source(loaded, link, self.store) for link in config.link
+        }
         files = self._files
         peer_tls = self._peer_files = replace(files, minimum_version="1.3")
         self.node = KmeNode(
@@ -286,7 +288,7 @@ class KmeApp:
             )
         ]
 
-    def _make_module_listener(self, sources: Iterable[KeySource]) -> list[HttpsListener]:
+    def _make_module_listener(self, sources: Iterable[Source]) -> list[HttpsListener]:
         """Return the listener to which QKD modules push, if the configuration asks for one."""
         address = self.loaded.config.listen.module
         if address is None:

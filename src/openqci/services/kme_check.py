@@ -25,6 +25,7 @@ from openqci.delivery.etsi020_model import (
     problem_in,
     versions_from_body,
 )
+from openqci.keystore.memory import MemoryKeyStore
 from openqci.services.border_config import partner_files
 from openqci.services.etsi020_client import PartnerClient
 from openqci.services.kme_config import (
@@ -147,7 +148,7 @@ def _address_of(section: AnySource) -> tuple[str, str | None]:
 
 async def _module_answers(loaded: LoadedConfig, link_id: str, subject: str) -> Result:
     link = next(link for link in loaded.config.link if link.id == link_id)
-    source = make_source(loaded, link)
+    source = make_source(loaded, link, MemoryKeyStore())  # it is asked who it is, and keeps nothing
     try:
         return Result(subject, "", await source.describe())
     except (OpenQCIError, OSError) as error:

@@ -37,7 +37,7 @@ from openqci.delivery.supply import BATCH_KEY_BYTES_MIN, KEY_UNIT_BYTES, PairDem
 from openqci.keystore import deposits
 from openqci.keystore.deposits import DEPOSIT_BYTES_MIN, Verdict
 from openqci.keystore.ports import KmeView
-from openqci.keystore.supply import JoinedSource, KeySource, SourceReport, SuppliedKey
+from openqci.keystore.supply import JoinedSource, KeptSource, Source, SourceReport, SuppliedKey
 from openqci.relay.carriage import LANE as RELAY_LANE
 from openqci.relay.carriage import Carriage
 from openqci.services.kme_config import LinkSection, LoadedConfig
@@ -95,7 +95,7 @@ class KmeNode:
         loaded: LoadedConfig,
         own: OwnStore,
         store: KeyStore,
-        sources: Mapping[str, KeySource],
+        sources: Mapping[str, Source],
         transport: Callable[[PeerEndpoint], PeerTransport],
         *,
         rules: PeerRules | None = None,
@@ -366,11 +366,13 @@ class KmeNode:
                 if busy or not filling:
                     wait_s = FILL_WAIT_S_MIN if busy else LOOK_EVERY_S
                     continue
-                if isinstance(source, JoinedSource) and (text := await source.prepare()) is not None:
-                    await self.read(partial(_introduced, peer=peer, link=name, text=text))
-                    self._lines[peer].wake()
-                supplied = await source.draw(DRAW_BYTES_MAX)
-                await self._deposit(peer, name, self.kme if mine <= theirs else peer, supplied)
+                if isinstance(source, JoinedSource | KeptSource):
+                    await self._introduce(peer, name, await source.prepare())
+                initiator = self.kme if mine <= theirs else peer
+                if isinstance(source, KeptSource):
+                    await self._deposit_kept(peer, name, initiator, source)
+                else:
+                    await self._deposit(peer, name, initiator, await source.draw(DRAW_BYTES_MAX))
             except KeyUnavailable as shortage:
                 self._link_trouble(link.id, None if shortage.available_bytes else "has no key now")
             except (OpenQCIError, OSError, TimeoutError) as error:
@@ -385,16 +387,40 @@ class KmeNode:
         self.figures.links[link].last_trouble = reason
         self.trouble("source", link, reason)
 
+    async def _introduce(self, peer: KmeId, link: LinkId, text: str | None) -> None:
+        """Tell the other end's source what ours has made ready, if that is new."""
+        if text is not None:
+            await self.read(partial(_introduced, peer=peer, link=link, text=text))
+            self._lines[peer].wake()
+
     async def _deposit(self, peer: KmeId, link: LinkId, initiator: KmeId, supplied: SuppliedKey) -> None:
         with supplied.key:
-            if supplied.report.simulated and not self._rules.simulated_allowed:
-                raise PeerMisbehaved(
-                    "the module says that its key is simulated; a production node refuses it"
-                )
+            self._check_simulated(supplied)
             if len(supplied.key) <= DEPOSIT_BYTES_MIN:
                 raise PeerMisbehaved(f"the module gave {len(supplied.key)} bytes, too few for a deposit")
             await self.read(partial(_deposited, peer=peer, link=link, initiator=initiator, supplied=supplied))
         self._lines[peer].wake()
+
+    async def _deposit_kept(self, peer: KmeId, link: LinkId, initiator: KmeId, source: KeptSource) -> None:
+        """Make a deposit of what waits in the store, in one transaction: a crash loses none of it."""
+
+        def work(view: KmeView) -> SuppliedKey | None:
+            if not _is_of_epoch(view, peer, link):
+                return None
+            supplied = source.draw_kept(view, DRAW_BYTES_MAX)
+            with supplied.key:
+                if self._rules.simulated_allowed or not supplied.report.simulated:
+                    deposits.offer(view, peer, link, initiator, supplied)
+            return supplied
+
+        supplied = await self.read(work)
+        if supplied is not None:
+            self._check_simulated(supplied)
+        self._lines[peer].wake()
+
+    def _check_simulated(self, supplied: SuppliedKey) -> None:
+        if supplied.report.simulated and not self._rules.simulated_allowed:
+            raise PeerMisbehaved("the module says that its key is simulated; a production node refuses it")
 
     async def _keep_stocks(self) -> None:
         """Agree on batches for the pairs in need, whenever something may have changed."""
@@ -586,16 +612,20 @@ def _deposited(
     view: KmeView, peer: KmeId, link: LinkId, initiator: KmeId, supplied: SuppliedKey
 ) -> int | None:
     """Offer a deposit; the key is given up if an epoch has ended while it was drawn."""
-    known = peers.peer_state(view, peer)
-    if known is None or not link.endswith(f".{known.epoch}"):
+    if not _is_of_epoch(view, peer, link):
         return None
     return deposits.offer(view, peer, link, initiator, supplied)
 
 
+def _is_of_epoch(view: KmeView, peer: KmeId, link: LinkId) -> bool:
+    """Tell whether a link's name is that of the present epoch with a peer."""
+    known = peers.peer_state(view, peer)
+    return known is not None and link.endswith(f".{known.epoch}")
+
+
 def _introduced(view: KmeView, peer: KmeId, link: LinkId, text: str) -> None:
     """Tell the other end's source what ours has made ready, unless an epoch has ended meanwhile."""
-    known = peers.peer_state(view, peer)
-    if known is not None and link.endswith(f".{known.epoch}"):
+    if _is_of_epoch(view, peer, link):
         deposits.introduce(view, peer, link, text)
 
 

@@ -1,9 +1,11 @@
 """Where QKD modules push key (ETSI GS QKD 004 in its push form): one path, JSON, mutual certificates.
 
 Only a certificate with the role ``module`` and the name that a link's ``[link.etsi004_push]`` gives gets
-further than 401. Key is in the body of a push and nowhere else: no answer and no log line holds any.
+further than 401. Key is in the body of a push and nowhere else: no answer and no log line holds any. A chunk
+is acknowledged when it is durable.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -12,11 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from openqci.core.errors import PeerMisbehaved, RequestRefused
+from openqci.core.errors import OpenQCIError, PeerMisbehaved, RequestRefused
 from openqci.delivery.etsi004_model import Status
 from openqci.delivery.etsi014_model import error_body
 from openqci.services.roles import Role, allowed
 from openqci.services.source_push import PushedKey, SourcePush
+
+log = logging.getLogger(__name__)
 
 PUSH_PATH = "/api/v1/qkd/etsi004/key-material"
 BODY_BYTES_MAX = 128 * 1024
@@ -32,7 +36,7 @@ def module_application(sources: Iterable[SourcePush], mapped: Mapping[str, tuple
             source = _source(request, by_module, mapped)
             body = await _body(request)
             try:
-                source.take_in(msgspec.json.decode(body, type=PushedKey))
+                await source.take_in(msgspec.json.decode(body, type=PushedKey))
             finally:
                 body[:] = bytes(len(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -41,6 +45,10 @@ def module_application(sources: Iterable[SourcePush], mapped: Mapping[str, tuple
             return _refusal(RequestRefused(400, str(error)))
         except RequestRefused as refused:
             return _refusal(refused)
+        except OpenQCIError as error:
+            # A full disk, an overloaded store: the chunk is not kept, and the module offers it again.
+            log.error("a pushed chunk could not be kept: %s", error)
+            return _refusal(RequestRefused(503, "the chunk cannot be kept now", headers={"Retry-After": "1"}))
         except ClientDisconnect:
             return Response(status_code=400)
         return Response(

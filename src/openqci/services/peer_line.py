@@ -42,7 +42,7 @@ from openqci.delivery.peers import (
 from openqci.keystore import outbox
 from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView, StoreTransaction
-from openqci.keystore.supply import JoinedSource, KeySource
+from openqci.keystore.supply import JoinedSource, KeptSource, Source
 from openqci.services.logs import about
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class PeerDesk:
         own: OwnStore,
         store: KeyStore,
         endpoints: Mapping[KmeId, PeerEndpoint],
-        sources: Mapping[str, KeySource],
+        sources: Mapping[str, Source],
         rules: PeerRules,
         met: Callable[[KmeId, Meeting], None],
         acted: Callable[[str], None] = lambda lane: None,
@@ -168,6 +168,7 @@ class PeerDesk:
             transaction: StoreTransaction,
         ) -> tuple[list[Introduction], list[tuple[int, DepositNotice]]]:
             view = KmeView(transaction, self._kme)
+            peers.check_epoch(view, peer, received)
             return (
                 peers.introductions(view, peer, received.turn),
                 peers.deposits_to_draw(view, peer, received.turn),
@@ -177,15 +178,27 @@ class PeerDesk:
         for introduction in introduced:
             await self._join(introduction.link.rpartition(".")[0], introduction.text)
         drawn: dict[int, Drawn] = {}
+        kept: dict[int, tuple[KeptSource, DepositNotice]] = {}
         for number, notice in due:
             found = await self._draw(notice.link.rpartition(".")[0], notice.key_ids, notice.length_bytes)
             if found is None:
                 break
-            drawn[number] = found
+            if isinstance(found, KeptSource):
+                kept[number] = found, notice
+            else:
+                drawn[number] = found
+
+        def acted(transaction: StoreTransaction) -> outbox.Answers:
+            view = KmeView(transaction, self._kme)
+            for number, (source, notice) in kept.items():
+                # Here and not before: what is drawn is link key when this is durable, or waits on.
+                if (key := _drawn_kept(view, source, notice)) is None:
+                    break
+                drawn[number] = key
+            return peers.receive_turn(view, peer, received, drawn, self._rules)
+
         try:
-            answers = await self._store.run(
-                lambda tx: peers.receive_turn(KmeView(tx, self._kme), peer, received, drawn, self._rules)
-            )
+            answers = await self._store.run(acted)
         finally:
             for found in drawn.values():
                 if not isinstance(found, Verdict):
@@ -196,7 +209,7 @@ class PeerDesk:
     async def _join(self, link: str, text: str) -> None:
         """Have our source join what the peer's has made ready; if it cannot, the peer's tries another."""
         source = self._sources.get(link)
-        if not isinstance(source, JoinedSource):
+        if not isinstance(source, JoinedSource | KeptSource):
             return
         try:
             async with asyncio.timeout(DRAW_S_MAX):
@@ -207,8 +220,13 @@ class PeerDesk:
                 "link %s: the module does not join the peer's (%s)", link, why, extra=about(link=link)
             )
 
-    async def _draw(self, link: str, key_ids: tuple[str, ...], length_bytes: int) -> Drawn | None:
-        """Draw a deposit's key from our own module; None if it may be there later."""
+    async def _draw(
+        self, link: str, key_ids: tuple[str, ...], length_bytes: int
+    ) -> Drawn | KeptSource | None:
+        """Draw a deposit's key from our own module; None if it may be there later.
+
+        A source that keeps its key is returned itself, if it has what is named.
+        """
         source = self._sources.get(link)
         if source is None:
             return Verdict.REFUSED
@@ -216,6 +234,9 @@ class PeerDesk:
             return None
         try:
             async with asyncio.timeout(DRAW_S_MAX):
+                if isinstance(source, KeptSource):
+                    await source.expect(key_ids, length_bytes)
+                    return source
                 return await source.draw_named(key_ids, length_bytes)
         except (KeyUnavailable, OSError, TimeoutError) as error:
             why = error or "no answer"
@@ -228,6 +249,17 @@ class PeerDesk:
                 "link %s: the module does not give the peer's key: %s", link, error, extra=about(link=link)
             )
             return Verdict.GONE
+
+
+def _drawn_kept(view: KmeView, source: KeptSource, notice: DepositNotice) -> Drawn | None:
+    """Draw a deposit's key from what waits in our store; None if it may be there later."""
+    try:
+        return source.draw_named_kept(view, notice.key_ids, notice.length_bytes)
+    except KeyUnavailable:
+        return None
+    except PeerMisbehaved as error:
+        log.error("link %s: what the module pushed is not the peer's key: %s", notice.link, error)
+        return Verdict.GONE
 
 
 class PeerTransport(Protocol):

@@ -3,7 +3,7 @@
 import ssl
 
 from openqci.core.errors import ConfigurationError, Fault
-from openqci.keystore.supply import KeySource
+from openqci.keystore.supply import KeySource, Source
 from openqci.services.kme_config import (
     LinkSection,
     LoadedConfig,
@@ -15,12 +15,21 @@ from openqci.services.kme_config import (
 )
 from openqci.services.source_004 import Source004, Source004Settings
 from openqci.services.source_014 import Source014, Source014Settings
-from openqci.services.source_push import SourcePush, SourcePushSettings
+from openqci.services.source_push import (
+    HttpsModuleLine,
+    KeyStore,
+    PushRoom,
+    SourcePush,
+    SourcePushSettings,
+)
 from openqci.services.tls import TlsFiles
 
 
-def make_source(loaded: LoadedConfig, link: LinkSection) -> KeySource:
-    """Return the source of a link; ConfigurationError if its files cannot be used."""
+def make_source(loaded: LoadedConfig, link: LinkSection, store: KeyStore) -> Source:
+    """Return the source of a link; ConfigurationError if its files cannot be used.
+
+    What a module pushes is kept in ``store``.
+    """
     for section in link.sources.values():
         # A file that cannot be used is told at the start, not at the first request.
         module_tls(loaded, section)
@@ -28,7 +37,7 @@ def make_source(loaded: LoadedConfig, link: LinkSection) -> KeySource:
             return _source_014(loaded, section)
         if isinstance(section, Source004Section):
             return _source_004(loaded, section)
-        return _source_push(loaded, section)
+        return _source_push(loaded, section, PushRoom(store, loaded.kme_id, link.id))
     raise ConfigurationError(Fault(str(loaded.file), f"link {link.id}", "has no source"))
 
 
@@ -64,7 +73,7 @@ def _source_004(loaded: LoadedConfig, section: Source004Section) -> KeySource:
     return Source004(settings, lambda: module_tls(loaded, section))
 
 
-def _source_push(loaded: LoadedConfig, section: SourcePushSection) -> KeySource:
+def _source_push(loaded: LoadedConfig, section: SourcePushSection, room: PushRoom) -> Source:
     settings = SourcePushSettings(
         module=section.module,
         url=section.url,
@@ -74,4 +83,5 @@ def _source_push(loaded: LoadedConfig, section: SourcePushSection) -> KeySource:
         server_name=section.server_name,
         report=section.report(),
     )
-    return SourcePush(settings, lambda: module_tls(loaded, section))
+    line = HttpsModuleLine(settings, lambda: module_tls(loaded, section))
+    return SourcePush(settings, line, room)
