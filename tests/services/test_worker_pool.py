@@ -63,7 +63,7 @@ def with_node(folder: Path, scenario: Callable[[KmeApp, WorkerPool], Awaitable[N
     """Run a node with two workers in this process, and a scenario beside it."""
 
     async def run() -> None:
-        app = KmeApp(node(folder), lambda loaded, link: pytest.fail("there are no links"))
+        app = KmeApp(node(folder), lambda loaded, link, store: pytest.fail("there are no links"))
         try:
             await app.start()
             assert app.workers is not None
@@ -166,7 +166,7 @@ def test_a_worker_that_cannot_start_stops_the_node_with_its_reason(
     monkeypatch.setattr(WorkerPool, "_setup", with_a_root_key_that_is_not_there)
 
     async def run() -> None:
-        app = KmeApp(loaded, lambda loaded, link: pytest.fail("there are no links"))
+        app = KmeApp(loaded, lambda loaded, link, store: pytest.fail("there are no links"))
         try:
             with pytest.raises(
                 ConfigurationError, match=r"a worker of kme-a .*only a root key that is known"

@@ -11,6 +11,7 @@ it had not come when later ones were used, is destroyed at both ends. One stream
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import takewhile
 
 import msgspec
 
@@ -130,9 +131,8 @@ def pass_over(view: KmeView, link: str, index: int) -> None:
     invariant(stream is not None, "chunks are passed over in a stream")
     if stream is None or index <= stream.next_index:
         return
-    for name, body in list(view.records(CHUNK_KIND, f"{link}/")):
-        if name >= _name(link, index):
-            break
+    before = takewhile(lambda each: each[0] < _name(link, index), view.records(CHUNK_KIND, f"{link}/"))
+    for name, body in list(before):
         chunk = msgspec.msgpack.decode(body, type=PushedChunk)
         view.take(_key_stream(link, stream.ksid), chunk.offset_bytes, chunk.length_bytes).wipe()
         view.drop_record(CHUNK_KIND, name)

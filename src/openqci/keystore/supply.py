@@ -102,6 +102,9 @@ class KeptSource(Protocol):
     ) -> tuple[SecretBytes, SourceReport]:
         """Draw exactly the keys of these names, at the other end, once they were expected."""
 
+    def judged(self, accepted: bool) -> None:
+        """Hear whether the other end had the key of a deposit, at the leading end."""
+
     async def describe(self) -> str:
         """Ask the module how it is, and say it in words; draws no key."""
 

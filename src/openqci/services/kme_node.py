@@ -336,6 +336,8 @@ class KmeNode:
     def _judged(self, event: DepositSettled) -> None:
         link = event.notice.link.rpartition(".")[0]
         figures = self.figures.links.setdefault(link, LinkFigures())
+        if isinstance(source := self._sources.get(link), KeptSource):
+            source.judged(event.verdict is Verdict.ACCEPTED)
         if event.verdict is Verdict.ACCEPTED:
             figures.deposited_bytes += event.notice.length_bytes
             figures.made = event.notice.report

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import reduce
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -93,13 +93,38 @@ class Source004Settings(msgspec.Struct, frozen=True, kw_only=True):
     report: SourceReport
 
 
-class Source004:
-    """One end of a link whose module speaks ETSI GS QKD 004."""
+class StreamClient(Protocol):
+    """One connection to a module's stream server: what :class:`Client004` does, with its errors."""
 
-    def __init__(self, settings: Source004Settings, tls: Callable[[], ssl.SSLContext]) -> None:
+    async def open_connect(self, request: OpenConnect) -> Opened:
+        """OPEN_CONNECT."""
+
+    async def get_key(self, ksid: UUID, index: int, metadata_size: int, wait_s: float) -> Chunk:
+        """GET_KEY."""
+
+    async def close_stream(self, ksid: UUID) -> Status:
+        """CLOSE."""
+
+    def close(self) -> None:
+        """Close the connection; streams stay open."""
+
+
+class Source004:
+    """One end of a link whose module speaks ETSI GS QKD 004.
+
+    ``connect`` opens a connection to it, by TLS if nothing else is given.
+    """
+
+    def __init__(
+        self,
+        settings: Source004Settings,
+        tls: Callable[[], ssl.SSLContext],
+        connect: Callable[[], Awaitable[StreamClient]] | None = None,
+    ) -> None:
         self.answers_lost = 0
         self._settings, self._tls = settings, tls
-        self._connection: Client004 | None = None
+        self._connect = connect or self._connect_by_tls
+        self._connection: StreamClient | None = None
         self._used_s = 0.0
         self._led: _LedStream | None = None
         self._held: dict[str, _Drawn] = {}
@@ -231,7 +256,7 @@ class Source004:
     async def _chunk(self, ksid: UUID, index: int) -> Chunk:
         """GET_KEY, with as much room for metadata as they turn out to need."""
 
-        async def ask(client: Client004) -> Chunk:
+        async def ask(client: StreamClient) -> Chunk:
             room, wait_s = METADATA_ROOM_BYTES, TIMEOUT_MS / 1000
             chunk = await client.get_key(ksid, index, room, wait_s)
             if chunk.status is Status.METADATA_TOO_SMALL and room < chunk.metadata_size <= METADATA_BYTES_MAX:
@@ -305,17 +330,18 @@ class Source004:
             async with asyncio.timeout(CLOSE_S_MAX):
                 await self._call(lambda client: client.close_stream(ksid))
 
-    async def _call(self, ask: Callable[[Client004], Awaitable[Result]]) -> Result:
+    async def _connect_by_tls(self) -> StreamClient:
+        settings = self._settings
+        return await Client004.connect(settings.host, settings.port, self._tls(), settings.server_name)
+
+    async def _call(self, ask: Callable[[StreamClient], Awaitable[Result]]) -> Result:
         """Make one call; a connection on which it failed is not used again, since it may be out of step."""
         if time.monotonic() - self._used_s > IDLE_S_MAX:
             self._hang_up()
         self._used_s = time.monotonic()
         try:
             if self._connection is None:
-                settings = self._settings
-                self._connection = await Client004.connect(
-                    settings.host, settings.port, self._tls(), settings.server_name
-                )
+                self._connection = await self._connect()
             return await ask(self._connection)
         except (OSError, TimeoutError) as error:
             self._hang_up()

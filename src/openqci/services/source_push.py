@@ -48,6 +48,10 @@ STRAYS_MAX = 16
 STILL_S_MAX = 300.0
 """A stream of which nothing came for so long, though there was need, is given up, and another opened."""
 
+GONE_MAX = 2
+"""When the other end had not the chunks of so many deposits, one after the other, what waits here is of no
+use either: another stream is opened."""
+
 NAMED_S_MAX = 60.0
 """Chunks that the leading end has got and that do not come here for so long are taken for lost."""
 
@@ -135,13 +139,15 @@ class SourcePush:
         self._strays: set[UUID] = set()
         self._still_since_s: float | None = None
         self._late: tuple[str, float] | None = None
+        self._gone_in_a_row = 0
 
     async def prepare(self) -> str | None:
         """Open a stream if there is none, at the leading end; return what to tell the other end of it."""
         await self._close_strays()
         stream = await self._room.run(pushed.current)
-        if stream is not None and stream.next_index > UINT32_MAX:
-            await self._end(stream)  # the index has 32 bits: another stream follows
+        last = stream is not None and stream.next_index > UINT32_MAX  # the index has 32 bits
+        if stream is not None and (last or self._gone_in_a_row >= GONE_MAX):
+            await self._end(stream)
             stream = None
         if stream is None:
             ksid, chunk_bytes = await self._open(None, self._settings.chunk_bytes)
@@ -201,6 +207,7 @@ class SourcePush:
     async def expect(self, key_ids: Sequence[str], length_bytes: int) -> None:
         """Look whether the chunks of these names are all there, at the other end."""
         ksid, indices = _names_of(key_ids, length_bytes)
+        await self._close_strays()
         await self._join(ksid, length_bytes // len(indices))
         absent, skipped = await self._room.run(partial(_looked_for, indices=indices))
         if not absent:
@@ -223,6 +230,10 @@ class SourcePush:
             have = stream.chunk_bytes * len(indices)
             raise PeerMisbehaved(f"the module's chunks have {have} bytes, the peer's {length_bytes}")
         return pushed.take(view, self._room.link, indices)
+
+    def judged(self, accepted: bool) -> None:
+        """Hear whether the other end had the chunks of a deposit."""
+        self._gone_in_a_row = 0 if accepted else self._gone_in_a_row + 1
 
     async def describe(self) -> str:
         """Make sure that the module answers; opens no stream and draws no key."""
@@ -266,7 +277,7 @@ class SourcePush:
     async def _end(self, stream: PushedStream) -> None:
         """Give up the stream of the link, at the leading end."""
         await self._room.run(partial(_ended, ksid=stream.ksid))
-        self._still_since_s = None
+        self._still_since_s, self._gone_in_a_row = None, 0
         await self._give_up(UUID(stream.ksid))
 
     async def _give_up(self, ksid: UUID) -> None:

@@ -128,7 +128,7 @@ authority = "ca.pem"
         """Start a node."""
 
         async def begin() -> None:
-            app = KmeApp(load_config(self.configs[kme]), lambda loaded, link: self.modules[kme])
+            app = KmeApp(load_config(self.configs[kme]), lambda loaded, link, store: self.modules[kme])
             try:
                 await app.start()
             except BaseException:
