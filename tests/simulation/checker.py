@@ -15,7 +15,7 @@ import msgspec
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery import agreement, end_to_end, leases, pair_stock
 from openqci.delivery.pair_stock import KeyBatch
-from openqci.keystore import deposits, outbox
+from openqci.keystore import deposits, outbox, pushed
 from openqci.keystore.memory import MemoryTransaction
 from openqci.keystore.ports import KmeView
 from tests.simulation.loop import Disk
@@ -24,6 +24,9 @@ WORD = 8
 FAULTS_MAX = 20
 SWEPT_S = 15.0
 """A batch is destroyed so soon after its time, by any clock."""
+
+DRAWN_S = 5.0
+"""So long a drawing lasts at most, until a deposit of it is offered."""
 
 
 @dataclass
@@ -57,8 +60,20 @@ class Book:
     agreed: set[int] = field(default_factory=set)
     """Tags of the batches that came into a master's stock."""
 
+    pushed: dict[tuple[KmeId, str, str, int], bytes] = field(default_factory=dict)
+    """Chunks that a KME has told its module it has, by KME, link, stream and index."""
+
+    given: dict[KmeId, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    """When which chunks came from modules that are asked for them, by leading KME, in its present life."""
+
+    offered: set[tuple[KmeId, str]] = field(default_factory=set)
+    """Names of chunks of which a deposit was offered, by KME."""
+
     handed: dict[tuple[int, SaeId], set[int]] = field(default_factory=lambda: defaultdict(set))
     """Offsets of bytes that left a master's stock, by tag of the batch and master."""
+
+    leads: dict[str, KmeId] = field(default_factory=dict)
+    """Which KME leads each link."""
 
     replaced: set[SaeId] = field(default_factory=set)
     """Applications whose KME was zeroised and made anew: what was held there may be lost."""
@@ -72,6 +87,17 @@ class Book:
     def fault(self, text: str) -> None:
         if len(self.faults) < FAULTS_MAX:
             self.faults.append(text)
+
+    def push_acknowledged(self, disk: Disk, kme: KmeId, link: str, ksid: str, index: int, key: bytes) -> None:
+        """A module has heard that its chunk is there: unless it was used, or came too late, it must be."""
+        stream = pushed.current(KmeView(MemoryTransaction(disk.rows, disk.sealer), kme), link)
+        if stream is not None and stream.ksid == ksid and index >= stream.next_index:
+            self.pushed[kme, link, ksid, index] = key
+
+    def chunk_given(self, kme: KmeId, link: str, name: str, now_s: float) -> None:
+        """A module that was asked for a chunk has given it: it must not be wasted by a process that lives."""
+        if self.leads[link] == kme:
+            self.given[kme][name] = now_s
 
     def handed_out(self, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> None:
         """A range of a batch left the stock of its master, on its way to an application."""
@@ -173,6 +199,7 @@ class Book:
         self._both_ends(views, disks, homes)
         self._rests(views, homes, start_s + now_s)
         self._stocks(views)
+        self._pushes(views, disks)
         self._link_key(views)
         self._nothing_spent_is_left(views)
 
@@ -180,12 +207,19 @@ class Book:
         for kme, view in views.items():
             for _, body in list(view.records(pair_stock.BATCH_KIND)):
                 batch = msgspec.json.decode(body, type=KeyBatch)
-                if batch.batch_tag not in self.agreed:
+                if batch.batch_tag not in self.agreed and not self._origin_is_gone(batch):
                     self.fault(f"I4: {kme} still holds batch {batch.batch_tag:010x}, which was given up")
                 if batch.expires_s and batch.expires_s + SWEPT_S < wall_s:
                     self.fault(
                         f"I4: {kme} still holds a batch that expired {wall_s - batch.expires_s:.0f} s ago"
                     )
+
+    def _origin_is_gone(self, batch: KeyBatch) -> bool:
+        """Tell whether a relayed batch came from a KME that was made anew: no target hears of that.
+
+        Nobody can use such a copy; it stays until it expires.
+        """
+        return batch.master_sae in self.replaced and batch.provenance.hops > 1
 
     def _both_ends(
         self, views: Mapping[KmeId, KmeView], disks: Mapping[KmeId, Disk], homes: Mapping[SaeId, KmeId]
@@ -222,6 +256,8 @@ class Book:
                 copy = msgspec.json.decode(body, type=KeyBatch)
                 if copy.role == "master" or copy.stream_id or 0 < copy.expires_s < wall_s + self.collect_s:
                     continue
+                if self._origin_is_gone(copy):
+                    continue
                 held = set(words_of(view, copy))
                 master = views[homes[copy.master_sae]]
                 for batch in master_batches(master, copy.batch_tag):
@@ -248,6 +284,30 @@ class Book:
                 if not length == stocks == counted:
                     self.fault(f"I4: {kme} holds {length} bytes of {master}, stocked {stocks}/{counted}")
 
+    def _pushes(self, views: Mapping[KmeId, KmeView], disks: Mapping[KmeId, Disk]) -> None:
+        """What a module was told is there waits, or was used, or passed over by the end that follows."""
+        waiting = {
+            (kme, link): waiting_chunks(views[kme], disks[kme], link)
+            for kme, link in dict.fromkeys((kme, link) for kme, link, _, _ in self.pushed)
+        }
+        for (kme, link, ksid, index), key in self.pushed.items():
+            stream = pushed.current(views[kme], link)
+            if stream is None or stream.ksid != ksid or (kme, f"{ksid}:{index}") in self.offered:
+                continue  # that stream was given up, or the chunk was used
+            if index < stream.next_index and self.leads[link] != kme:
+                continue  # the end that leads has passed it over
+            name = f"chunk {index} of {ksid} at {kme}"
+            if index not in waiting[kme, link]:
+                self.fault(f"I3: {name}, which was acknowledged, is gone, and no deposit was made of it")
+            elif waiting[kme, link][index] != key:
+                self.fault(f"I2: {name} is not what was acknowledged")
+
+    def nothing_given_is_wasted(self, kme: KmeId, held: set[str], now_s: float) -> None:
+        """What a module gave to the life that goes on is in a deposit, or ``held`` for the next."""
+        for name, given_s in self.given[kme].items():
+            if (kme, name) not in self.offered and name not in held and given_s < now_s - DRAWN_S:
+                self.fault(f"I4: {kme} was given {name}, and neither holds nor offered it")
+
     def _stream_batch(self, view: KmeView, batch: KeyBatch, other: KmeView, kme: KmeId) -> None:
         copies = pair_stock.slave_copies(other, batch.batch_tag)
         for copy in copies:
@@ -266,7 +326,7 @@ class Book:
             orphans = [
                 stream
                 for stream, stock in list(view.streams(""))
-                if stock and not stream.startswith(("link/", "pair/"))
+                if stock and not stream.startswith(("link/", "pair/", "pushed/"))
             ]
             if orphans:
                 self.fault(f"I4: {kme} still holds {orphans[:3]}")
@@ -308,6 +368,17 @@ def master_batches(view: KmeView, batch_tag: int) -> list[KeyBatch]:
     """Return what a master's KME has of a batch: the batch, and pieces of it."""
     bodies = view.records(pair_stock.BATCH_KIND, f"master/{batch_tag:010x}")
     return [msgspec.json.decode(body, type=KeyBatch) for _, body in bodies]
+
+
+def waiting_chunks(view: KmeView, disk: Disk, link: str) -> dict[int, bytes]:
+    """Return the chunks of a link's stream that wait, by index; nothing is taken."""
+    stream, found = pushed.current(view, link), {}
+    if stream is not None:
+        for index in pushed.first(view, link, stream.held_bytes)[0]:
+            with pushed.take(view, link, [index])[0] as key:
+                found[index] = bytes(key.reveal())
+        disk.rows.undo(0)
+    return found
 
 
 def contents(view: KmeView, batch: KeyBatch) -> dict[int, int]:

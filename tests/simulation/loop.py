@@ -15,12 +15,28 @@ from typing import Any, TypeVar
 
 from openqci.core.errors import OpenQCIError
 from openqci.crypto.sealing import Sealer
+from openqci.keystore import pushed
 from openqci.keystore.memory import MemoryRows, MemoryTransaction
-from openqci.services import etsi004_server, kme, kme_node, peer_line, relay_keeper, state_folder
+from openqci.services import (
+    etsi004_server,
+    kme,
+    kme_node,
+    peer_line,
+    relay_keeper,
+    source_004,
+    source_push,
+    state_folder,
+)
 
 Result = TypeVar("Result")
 
 START_S = 1_700_000_000.0
+
+MODULE_WAIT_S = 15.0
+"""How long the sources wait for what a module does not give: less than in operation, where it is minutes."""
+
+ROOM_BYTES = 160 * 1024
+"""How much of what a module pushes may wait: so little that it is full now and then."""
 
 skew_s: ContextVar[float] = ContextVar("skew_s", default=0.0)
 """How much the clock of the machine that runs now is ahead."""
@@ -60,11 +76,21 @@ def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> 
         token_hex=lambda size: chance.randbytes(size).hex(),
         token_bytes=chance.randbytes,
     )
-    timed = kme, kme_node, peer_line, etsi004_server, relay_keeper
+    timed = kme, kme_node, peer_line, etsi004_server, relay_keeper, source_004, source_push
     before = [(module, module.__dict__["time"]) for module in timed]
     secrets = kme_node.__dict__["secrets"]
     makers = (kme, kme_node, relay_keeper, state_folder)
+    limits: list[tuple[types.ModuleType, str, float]] = [
+        (source_004, "NAMED_S_MAX", MODULE_WAIT_S),
+        (source_004, "STILL_S_MAX", MODULE_WAIT_S),
+        (source_push, "NAMED_S_MAX", MODULE_WAIT_S),
+        (source_push, "STILL_S_MAX", MODULE_WAIT_S),
+        (pushed, "HELD_BYTES_MAX", ROOM_BYTES),
+    ]
+    in_operation = [(module, name, module.__dict__[name]) for module, name, _ in limits]
     try:
+        for module, name, limit in limits:
+            module.__dict__[name] = limit
         for module, _ in before:
             module.__dict__["time"] = clock
         for module in makers:
@@ -75,6 +101,8 @@ def simulated_world(loop: JumpingLoop, chance: random.Random, tag_bits: int) -> 
             module.__dict__["time"] = real
         for module in makers:
             module.__dict__["secrets"] = secrets
+        for module, name, limit in in_operation:
+            module.__dict__[name] = limit
 
 
 class DiskFault(OpenQCIError):
@@ -165,6 +193,7 @@ class Faults:
         self.module_gone = 0.0
         self.module_differs = 0.0
         self.module_lost = 0.0
+        self.module_restarts = 0.0
         self.replaced = 0.0
         for name, value in chances.items():
             if not hasattr(self, name):
@@ -183,4 +212,5 @@ SOME = Faults(
     module_gone=0.005,
     module_differs=0.01,
     module_lost=0.02,
+    module_restarts=0.05,
 )

@@ -3,16 +3,22 @@
 Each mutation is a context in which one rule of the product is broken.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
+from openqci.core.errors import OpenQCIError
 from openqci.delivery import agreement, end_to_end, etsi004, far_ends, leases, pair_stock, peers
 from openqci.delivery.end_to_end import origin as end_to_end_origin
-from openqci.keystore import deposits, outbox
+from openqci.keystore import deposits, outbox, pushed
 from openqci.keystore.deposits import Verdict
 from openqci.relay import carriage
+from openqci.services import source_004
+from openqci.services.kme_node import DRAW_BYTES_MAX, KmeNode
+from openqci.services.source_004 import Source004
+from openqci.services.source_push import SourcePush
 from tests.simulation.loop import CrashingStore
 
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -245,6 +251,84 @@ def pieces_forget_their_place() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def pushes_are_acknowledged_early() -> Iterator[None]:
+    """A module hears that its chunk is there before it is in the store."""
+    real = SourcePush.take_in
+
+    async def take_in(source: SourcePush, chunk: Any) -> None:
+        async def later() -> None:
+            with suppress(OpenQCIError):
+                await real(source, chunk)
+
+        kept = asyncio.get_running_loop().create_task(later())
+        UNDER_WAY.add(kept)
+        kept.add_done_callback(UNDER_WAY.discard)
+
+    with patch.object(SourcePush, "take_in", take_in):
+        yield
+
+
+@contextmanager
+def chunks_are_drawn_before_their_deposit() -> Iterator[None]:
+    """What waits is taken in one transaction, and a deposit made of it in the next."""
+
+    async def deposit_kept(node: KmeNode, peer: Any, link: Any, initiator: Any, source: Any) -> None:
+        supplied = await node.read(lambda view: source.draw_kept(view, DRAW_BYTES_MAX))
+        await node._deposit(peer, link, initiator, supplied)
+
+    with patch.object(KmeNode, "_deposit_kept", deposit_kept):
+        yield
+
+
+@contextmanager
+def used_chunks_are_kept_again() -> Iterator[None]:
+    """What a module pushes once more after it was used is taken for new."""
+    real = pushed.keep
+
+    def keep(view: Any, link: str, *chunk: Any) -> bool:
+        stream = pushed.current(view, link)
+        if stream is not None:
+            pushed._put(view, link, agreement.msgspec.structs.replace(stream, next_index=0))
+        return real(view, link, *chunk)
+
+    with patch.object(pushed, "keep", keep):
+        yield
+
+
+@contextmanager
+def given_chunks_are_given_again() -> Iterator[None]:
+    """A source of key streams goes on holding what it has given out."""
+    real = Source004._given_out
+
+    def given_out(source: Source004, names: Any) -> Any:
+        key, report = real(source, names)
+        at = len(key) // len(names)
+        for number, name in enumerate(names):
+            part = agreement.SecretBytes(key.reveal()[number * at : (number + 1) * at])
+            source._held[name] = source_004._Drawn(part, report)
+        return key, report
+
+    with patch.object(Source004, "_given_out", given_out):
+        yield
+
+
+@contextmanager
+def lost_answers_empty_the_hand() -> Iterator[None]:
+    """With a connection to a module goes what came over it before."""
+    real = Source004._hang_up
+
+    def hang_up(source: Source004) -> None:
+        real(source)
+        source._held.clear()
+
+    with patch.object(Source004, "_hang_up", hang_up):
+        yield
+
+
+UNDER_WAY: set[asyncio.Task[None]] = set()
+"""Works that nobody waits for."""
+
 MUTATIONS: dict[str, Mutation] = {
     each.__name__: each
     for each in (
@@ -268,5 +352,10 @@ MUTATIONS: dict[str, Mutation] = {
         leased_key_stays_in_stock,
         ended_leases_are_forgotten,
         pieces_forget_their_place,
+        pushes_are_acknowledged_early,
+        chunks_are_drawn_before_their_deposit,
+        used_chunks_are_kept_again,
+        given_chunks_are_given_again,
+        lost_answers_empty_the_hand,
     )
 }

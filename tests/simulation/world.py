@@ -25,8 +25,10 @@ from openqci.delivery.directory import PeerIdentity
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
 from openqci.delivery.pair_stock import KeyBatch, RestRule, TakenKey
+from openqci.keystore import deposits
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport, SuppliedKey
+from openqci.services import kme_node
 from openqci.services.domain import enter_applications as enter_domain
 from openqci.services.etsi004_server import StreamService
 from openqci.services.kme import KmeService
@@ -35,6 +37,8 @@ from openqci.services.kme_config import LoadedConfig
 from openqci.services.kme_config_file import checked_config
 from openqci.services.kme_node import KmeNode
 from openqci.services.peer_line import PeerEndpoint
+from openqci.services.source_004 import Source004
+from openqci.services.source_push import SourcePush
 from openqci.services.state_folder import opened_for_running
 from tests.simulation.checker import Book
 from tests.simulation.leases import LeaseHolder
@@ -49,6 +53,7 @@ from tests.simulation.loop import (
     simulated_world,
     skew_s,
 )
+from tests.simulation.modules import Fibre, pushing
 from tests.simulation.streams import StreamReaders
 
 KEY_BYTES = 1024
@@ -56,6 +61,7 @@ REQUEST_S_MAX = 8.0
 SKEW_S_MAX = 2.0
 REPORT = SourceReport("simulated", "simulated", 1e-10, True)
 REST_S_MAX = 120.0
+PAUSE_S = 0.02
 NUMBERS = (1, 1, 1, 2, 8, 30, 100)
 
 
@@ -185,6 +191,7 @@ class Life:
         self.node: KmeNode
         self.service: KmeService
         self.streams: StreamService
+        self.sources: dict[str, ModuleEnd | Source004 | SourcePush] = {}
 
     async def begin(self) -> None:
         kme, world = self.kme, self.kme.world
@@ -193,7 +200,7 @@ class Life:
         document = world.configuration
         await self.store.run(lambda tx: configuration.accept(KmeView(tx, kme.kme_id), document))
         await self.store.run(lambda tx: enter_domain(tx, kme.kme_id, document))
-        sources = {link.id: ModuleEnd(world.modules[link.id]) for link in kme.loaded.config.link}
+        self.sources = sources = {link.id: self._source(link.id) for link in kme.loaded.config.link}
 
         def transport(endpoint: PeerEndpoint) -> LineTransport:
             return LineTransport(world.network, kme.kme_id, endpoint.kme_id)
@@ -230,12 +237,18 @@ class Life:
         self.node.lease_expired = lambda ended: self.service.lease_ended(ended, "expired")
         self.node.trouble = lambda code, subject, reason: world.alarm(kme.kme_id, code, reason)
 
+    def _source(self, link: str) -> ModuleEnd | Source004 | SourcePush:
+        """Return what draws key of a link: from a plain module, or a real source of one with key streams."""
+        fibre = self.kme.world.fibres.get(link)
+        return fibre.source(self) if fibre is not None else ModuleEnd(self.kme.world.modules[link])
+
     def crash(self) -> None:
         """Die: nothing of this life is durable from here on."""
         if self.store.dead:
             return
         self.store.dead = True
         self.kme.world.counts["crashes"] += 1
+        self.kme.world.book.given.pop(self.kme.kme_id, None)
         if self.kme.life is self:
             self.kme.life = None
         current = asyncio.current_task()
@@ -320,12 +333,14 @@ class World:
         }
         self.links = self._links(names)
         self.modules = {link: Modules(self, link) for link in self.links}
+        self.fibres = self._fibres()
         self.far_pairs = self._far_pairs()
         self.kem_keys = {
             name: KemPrivateKey(KemAlgorithm.ML_KEM_768, SecretBytes(self.chance.randbytes(64)))
             for name in names
         }
         self.configuration = self._domain(names)
+        self.book.leads = {link: ends[0] for link, ends in self.links.items()}
         self.kmes = {name: SimulatedKme(self, self._config(name)) for name in names}
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -359,6 +374,9 @@ class World:
             self.spawn(LeaseHolder(self, master, slaves).run()) for master, slaves in self._groups_of_two()
         ]
         applications += [self.spawn(StreamReaders(self, *ends).run()) for ends in self._stream_ends()]
+        for fibre in self.fibres.values():
+            if fibre.kind == "push":
+                self.background.update(self.spawn(work()) for work in pushing(fibre))
         chaos = self.spawn(self._chaos())
         await asyncio.sleep(seconds)
         chaos.cancel()
@@ -368,7 +386,9 @@ class World:
         self._heal()
         await self._come_to_rest()
         await self._collect_all()
+        await self._pause()
         self.over = True
+        self._look_for_waste()
         for kme in self.kmes.values():
             if kme.life is not None:
                 kme.life.crash()
@@ -387,6 +407,16 @@ class World:
         """
         real_complete, real_keys_of = agreement._complete, pair_stock.keys_of
         real_confirmed = end_to_end.share_confirmed
+        real_offer, real_deposited = deposits.offer, kme_node._deposited
+
+        def offer(view: KmeView, peer: KmeId, link: Any, initiator: KmeId, supplied: SuppliedKey) -> int:
+            self.book.offered.update((view.kme, name) for name in supplied.key_ids)
+            return real_offer(view, peer, link, initiator, supplied)
+
+        def deposited(view: KmeView, **named: Any) -> int | None:
+            # Of what was drawn for an epoch that has ended no deposit is made.
+            self.book.offered.update((view.kme, name) for name in named["supplied"].key_ids)
+            return real_deposited(view, **named)
 
         def confirmed(view: KmeView, relay_id: str, word: bytes) -> Any:
             event = real_confirmed(view, relay_id, word)
@@ -407,11 +437,20 @@ class World:
 
         with (
             patch.object(agreement, "_complete", complete),
+            patch.object(deposits, "offer", offer),
+            patch.object(kme_node, "_deposited", deposited),
             patch.object(pair_stock, "keys_of", keys_of),
             patch.object(leases, "keys_of", keys_of),
             patch.object(end_to_end, "share_confirmed", confirmed),
         ):
             yield
+
+    def _look_for_waste(self) -> None:
+        for kme in self.kmes.values():
+            if kme.life is not None:
+                asked = [each for each in kme.life.sources.values() if isinstance(each, Source004)]
+                held = {name for source in asked for name in source._held}
+                self.book.nothing_given_is_wasted(kme.kme_id, held, self.loop.time())
 
     # Faults
 
@@ -424,6 +463,8 @@ class World:
                 life = self.kmes[self.chance.choice(names)].life
                 if life is not None:
                     life.crash()
+            if self.fibres and self.chance.random() < self.faults.module_restarts:
+                self.chance.choice(list(self.fibres.values())).restart()
             if self.chance.random() < self.faults.replaced:
                 self._replace(self.kmes[self.chance.choice(names)])
             if self.faults.lost and self.chance.random() < 0.3:
@@ -458,6 +499,15 @@ class World:
         self.book.fault(
             f"not at rest {REST_S_MAX:.0f} s after the last fault: {busy or 'a KME does not start'}"
         )
+
+    async def _pause(self) -> None:
+        """Wait for a moment at which nothing is under way: keys expire and stocks are filled all the time."""
+        deadline_s = self.loop.time() + REST_S_MAX
+        while any(self.book.busy(kme.disk, kme.kme_id) for kme in self.kmes.values()):
+            if self.loop.time() > deadline_s:
+                self.book.fault(f"something was under way for {REST_S_MAX:.0f} s without a pause")
+                return
+            await asyncio.sleep(PAUSE_S)
 
     # Applications
 
@@ -562,6 +612,18 @@ class World:
             if (a, b) not in links.values() and (b, a) not in links.values():
                 links[f"more-{number}"] = (a, b)
         return links
+
+    def _fibres(self) -> dict[str, Fibre]:
+        """Return the links whose modules have key streams: one that is asked, and one that pushes.
+
+        The others have plain modules, and so at least one has: key streams take a while to begin.
+        """
+        kinds = random.Random(f"sources of {self.seed}")
+        kind_of = dict(enumerate(kinds.sample(("004", "push"), 2)))
+        links = kinds.sample(list(self.links), min(len(kind_of), len(self.links) - 1))
+        return {
+            link: Fibre(self, link, kind_of[number], self.links[link]) for number, link in enumerate(links)
+        }
 
     def _neighbours(self, name: KmeId) -> list[KmeId]:
         return [b if a == name else a for a, b in self.links.values() if name in (a, b)]
