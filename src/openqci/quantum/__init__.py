@@ -31,7 +31,7 @@ Alice and Bob each leave with their own record (:mod:`openqci.core.detections`) 
 Read :mod:`openqci.quantum.elements` first, then ``clicks`` (the detector model), ``link``, ``exchange``.
 Where the figures of an element come from: ``fibre`` (kinds and spans), ``detectors`` and ``encodings``
 (which together make a receiver), ``timing`` (jitter and windows), ``coexistence`` (Raman scattering and other
-light of classical channels), ``drift`` (aerial fibre).
+light of classical channels), ``drift`` (aerial fibre). Who else may measure the photons: ``interception``.
 """
 
 from openqci.quantum.bbm92 import PairLink, PairReceiver, PulsedPairSource, bbm92_statistics, pair_exchange

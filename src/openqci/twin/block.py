@@ -27,6 +27,7 @@ from openqci.distillation.reconciliation import reconciliation_for
 from openqci.links import quantum_link
 from openqci.network import Device, Hop
 from openqci.quantum import Exchange, exchange
+from openqci.quantum.interception import intercepted
 
 PROOF_ID = "rusca-2018"
 QBER_MAX = 0.09
@@ -109,12 +110,8 @@ def photons_of(order: BlockOrder) -> Exchange:
     """Simulate the photons of a block, with an eavesdropper among them if there is one."""
     link = quantum_link(order.device, order.hop)
     rng = photon_generator(order.photon_seed)
-    if not order.intercepted:
-        return exchange(link, order.detections, rng)
-    # Attacks bring SciPy's statistics along: 40 MB that a worker without an eavesdropper does without.
-    from openqci.links.attacks.interception import InterceptResend
-
-    return InterceptResend(order.intercepted).draw(link, order.detections, rng)
+    honest = exchange(link, order.detections, rng)
+    return intercepted(honest, order.intercepted, rng) if order.intercepted else honest
 
 
 def photon_generator(seed: int) -> np.random.Generator:

@@ -4,7 +4,7 @@ Pure state on simulated time. Two faults may break the same hop; it is whole aga
 over. What a fault means is computed from the network as it is: a link is all its hops, a stopped node takes
 its hops and borders with it, an isolated domain loses every hop and border that joins it with another.
 
-An eavesdropper is the intercept-resend attack of :mod:`openqci.links.attacks` on the photons of one hop. She
+An eavesdropper intercepts and resends the photons of one hop (:mod:`openqci.quantum.interception`). She
 measures a fraction ``p`` of all pulses, and the error rate rises from ``E`` to ``E + p (1/4 - E/2)``: nothing
 is set to a figure, the distillation finds out.
 

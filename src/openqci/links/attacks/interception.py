@@ -18,7 +18,6 @@ from openqci.links.attacks.assessment import (
     leak_bits,
     proof_of,
     selected,
-    with_bits,
 )
 from openqci.links.attacks.statistics import (
     LinkStatistics,
@@ -33,6 +32,7 @@ from openqci.proofs import DecoyCounts
 from openqci.proofs.bounds import binary_entropy
 from openqci.quantum import Exchange, QuantumLink, exchange
 from openqci.quantum.elements import Floats, check_range, transmittance
+from openqci.quantum.interception import intercepted
 from openqci.quantum.link import choice_probabilities
 
 
@@ -71,14 +71,8 @@ class InterceptResend(Attack):
         return self.transform_records(exchange(link, detections, rng), rng)
 
     def transform_records(self, honest: Exchange, rng: np.random.Generator) -> Exchange:
-        """Return the records with Bob's bit random where Eve used another basis than Alice.
-
-        Double clicks, which records count but do not mark, stay as they are.
-        """
-        bits = honest.detections.bits.copy()
-        wrong = rng.random(len(bits)) < self.fraction / 2
-        bits[wrong] = rng.integers(0, 2, int(np.count_nonzero(wrong)), dtype=np.uint8)
-        return with_bits(honest, bits)
+        """Return the records with Bob's bit random where Eve used another basis than Alice."""
+        return intercepted(honest, self.fraction, rng)
 
     def believed_per_pulse(
         self, seen: LinkStatistics, honest: LinkStatistics, block: Block, defended: bool
