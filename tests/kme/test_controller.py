@@ -103,6 +103,14 @@ def test_a_link_is_closed_and_opened_by_an_operator(domain: Domain) -> None:
     assert "no link" in domain.control("close", "nowhere", expect=1)
 
 
+def test_the_topology_is_that_of_the_configuration(domain: Domain) -> None:
+    (network,) = json.loads(domain.control("topology"))["ietf-network:networks"]["network"]
+    assert network["network-id"] == "XX"
+    assert [node["node-id"] for node in network["node"]] == ["kme-a", "kme-z"]
+    links = network["ietf-network-topology:link"]
+    assert [link["link-id"] for link in links] == ["a--z:kme-a", "a--z:kme-z"]
+
+
 def test_who_is_no_operator_closes_nothing(domain: Domain) -> None:
     openqci(domain.folder, "pki", "issue", "ca", "--role", "auditor", "--name", "eva", "--out", "auditor")
     assert "role operator or security-officer" in domain.control("close", "a--z", role="auditor", expect=1)

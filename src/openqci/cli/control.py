@@ -40,6 +40,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_caller(status, FILE)
     status.add_argument("--json", action="store_true", help="print one JSON document")
     status.set_defaults(run=show_status)
+    topology = commands.add_parser("topology", help="a domain's nodes and links, by RFC 8345")
+    add_caller(topology, FILE)
+    topology.set_defaults(run=show_topology)
     for verb, purpose in (("close", "take a link out of use"), ("open", "let a closed link be used again")):
         act = commands.add_parser(verb, help=f"{purpose}, in the whole domain")
         act.add_argument("link", metavar="LINK", help="ID of the link")
@@ -119,6 +122,14 @@ def show_status(args: argparse.Namespace) -> int:
 
     status = _client(args).get(STATUS_PATH)
     print(json.dumps(status, indent=2) if args.json else "\n".join(status_lines(status)))
+    return 0
+
+
+def show_topology(args: argparse.Namespace) -> int:
+    """Print the topology that a running controller has signed last."""
+    from openqci.services.controller_app import TOPOLOGY_PATH
+
+    print(json.dumps(_client(args).get(TOPOLOGY_PATH), indent=2))
     return 0
 
 

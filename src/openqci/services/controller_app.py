@@ -25,6 +25,7 @@ from openqci.control import configuration
 from openqci.control.configuration import DomainConfiguration, SignedConfiguration
 from openqci.control.controller import Controller, NodeReport
 from openqci.control.orchestrator import reaches_of
+from openqci.control.topology import NETWORKS, networks_document
 from openqci.core.errors import ConfigurationError, Fault, PeerMisbehaved, RequestRefused
 from openqci.core.identifiers import KmeId, LinkId
 from openqci.crypto.signatures import SigningKey, VerifyingKey
@@ -45,11 +46,14 @@ REPORT_PATH, CONFIGURATION_PATH, STATUS_PATH = (
     "/domain/v1/configuration",
     "/domain/v1/status",
 )
+TOPOLOGY_PATH = f"/restconf/data/{NETWORKS}"
+YANG_JSON = "application/yang-data+json"
 SIGNED, CLOSED = "configuration.json", "closed-links.json"
 REPORT_BYTES_MAX = 4 * 1024 * 1024
 LOOK_EVERY_S = 0.25
 REASON_CHARACTERS_MAX = 200
 MAY_CLOSE = frozenset({Role.OPERATOR, Role.SECURITY_OFFICER})
+MAY_EXPORT = MAY_LOOK | {Role.ORCHESTRATOR}
 
 
 class ControllerSection(Section, frozen=True, kw_only=True):
@@ -235,6 +239,7 @@ class ControllerApp:
                 Route(REPORT_PATH, guarded(self._report), methods=["POST"]),
                 Route(CONFIGURATION_PATH, self._configuration),
                 Route(STATUS_PATH, self._status),
+                Route(TOPOLOGY_PATH, self._topology),
                 Route("/domain/v1/links/{link}/close", guarded(self._close), methods=["POST"]),
                 Route("/domain/v1/links/{link}/open", self._open, methods=["POST"]),
             ]
@@ -263,6 +268,12 @@ class ControllerApp:
     async def _status(self, request: Request) -> Response:
         self._holder(request, MAY_LOOK)
         return json_answer(self.status())
+
+    async def _topology(self, request: Request) -> Response:
+        """Answer with the topology of the domain as it was signed last (RFC 8345)."""
+        self._holder(request, MAY_EXPORT)
+        made = networks_document(_content(self._signed, self._folder / SIGNED))
+        return Response(msgspec.json.encode(made), media_type=YANG_JSON)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the domain as its controller sees it; it holds no key and no key IDs."""
