@@ -63,7 +63,7 @@ def data(facts: NodeFacts) -> dict[str, Any]:
     return {
         TOP: node_document(facts),
         "ietf-yang-library:modules-state": modules_state(),
-        "ietf-restconf-monitoring:restconf-state": restconf_state(),
+        "ietf-restconf-monitoring:restconf-state": restconf_state("https://kme", "2026-12-01T00:00:00Z"),
     }
 
 

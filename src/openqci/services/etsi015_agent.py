@@ -9,14 +9,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
+
+import msgspec
 
 from openqci import __version__
 from openqci.control.controller import Deposits
 from openqci.control.etsi015 import LinkFacts, NodeFacts, PairFacts, link_uuid, node_document
 from openqci.control.etsi015.library import modules_state, restconf_state
 from openqci.control.etsi015.model import MODULE
+from openqci.control.etsi015.notices import Herald, Memory, StandingAlarm
 from openqci.control.etsi015.tree import Edit
 from openqci.core.errors import OpenQCIError, invariant
 from openqci.core.identifiers import KmeId, LinkId, SaeId
@@ -25,12 +29,19 @@ from openqci.delivery.agreement import range_bytes
 from openqci.delivery.supply import BATCH_KEY_BYTES_MIN
 from openqci.keystore import deposits
 from openqci.keystore.ports import KmeView
+from openqci.services.etsi015_stream import NoticeLog
 from openqci.services.kme_config import LinkSection, LoadedConfig
 
 log = logging.getLogger(__name__)
 
-KIND = "etsi015-switched-off"
+SWITCHED_OFF, MEMORY = "etsi015-switched-off", "etsi015-memory"
+ALL = "all"
 SAMPLE_EVERY_S = 1.0
+LOOK_PART = 10
+"""A look takes at most this part of the time, however many pairs the node has."""
+
+TROUBLE_S = 5.0
+"""Modules hand out key in blocks: some seconds without any are their usual pace."""
 
 STOCK_BYTES_MIN = range_bytes(BATCH_KEY_BYTES_MIN)
 """An end that has less of a link's key agrees on no batch ahead of demand: its stock counts as none."""
@@ -46,48 +57,93 @@ class Node(Protocol):
     async def read(self, work: Callable[[KmeView], Any]) -> Any: ...
 
 
-class Rate:
-    """What a link brings. One that rests because its stock is full keeps the rate that it had before."""
+class LinkWatch:
+    """What a link brings, and why it brings nothing if that has gone on for a while.
+
+    A link that rests because its stock is full keeps the rate that it had before. A module that has no key at
+    the moment when it is asked is no trouble: one that has none for ``TROUBLE_S`` is.
+    """
 
     def __init__(self, counted_on_bps: float) -> None:
         self.bps = counted_on_bps
+        self.trouble = ""
         self._deposits = Deposits()
+        self._brought_bytes = 0
+        self._well_s: float | None = None
 
-    def note(self, now_s: float, brought_bytes: int, *, low: bool) -> None:
-        """Note how much the link has brought since ever, and whether its ends want more."""
+    def note(self, now_s: float, brought_bytes: int, *, low: bool, trouble: str) -> None:
+        """Note how much the link has brought since ever, whether its ends want more, and what is wrong."""
         self._deposits.add(now_s, brought_bytes)
         measured = self._deposits.rate_bps()
         if measured is not None and (measured > self.bps or low):
             self.bps = measured
+        if self._well_s is None or not trouble or brought_bytes != self._brought_bytes:
+            self._well_s = now_s
+        self._brought_bytes = brought_bytes
+        self.trouble = trouble if now_s - self._well_s >= TROUBLE_S else ""
 
 
 class Agent:
     """The agent of one node. Call :meth:`open` before the node runs, :meth:`run` beside it."""
 
-    def __init__(self, loaded: LoadedConfig, node: Node, relays: Callable[[], bool]) -> None:
-        self._loaded, self._node, self._relays = loaded, node, relays
-        self._rates = {link.id: Rate(link.rate_bps or 0.0) for link in loaded.config.link}
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        node: Node,
+        relays: Callable[[], bool],
+        alarms: Callable[[], list[dict[str, Any]]],
+    ) -> None:
+        self._loaded, self._node, self._relays, self._alarms = loaded, node, relays, alarms
+        self.notices = NoticeLog()
+        self._herald = Herald(Memory())
+        self._links = {link.id: LinkWatch(link.rate_bps or 0.0) for link in loaded.config.link}
         self._by_uuid = {link_uuid(LinkId(link.id)): link.id for link in loaded.config.link}
 
     async def open(self) -> None:
-        """Take up which links are switched off."""
+        """Take up which links are switched off, and what was there when the node ran last."""
         known = set(self._by_uuid.values())
-        found = await self._node.read(lambda view: [name for name, _ in view.records(KIND)])
+        found = await self._node.read(lambda view: [name for name, _ in view.records(SWITCHED_OFF)])
         self._node.switched_off.update(name for name in found if name in known)
+        body = await self._node.read(lambda view: view.record(MEMORY, ALL))
+        if body is not None:
+            self._herald = Herald(msgspec.json.decode(body, type=Memory))
 
     async def run(self) -> None:
-        """Measure the links' rates until cancelled."""
+        """Measure the links' rates, and notify of what has changed, until cancelled."""
         while True:
+            began_s = time.monotonic()
             try:
-                for link, brought, low in await self._node.read(self._brought):
-                    self._rates[link].note(time.monotonic(), brought, low=low)
+                await self._look()
             except OpenQCIError as error:
-                log.error("the links' rates cannot be measured now: %s", error)
-            await asyncio.sleep(SAMPLE_EVERY_S)
+                log.error("the links cannot be looked after now: %s", error)
+            await asyncio.sleep(max(SAMPLE_EVERY_S, LOOK_PART * (time.monotonic() - began_s)))
 
-    def _brought(self, view: KmeView) -> list[tuple[str, int, bool]]:
+    async def close(self) -> None:
+        """End all streams of notifications."""
+        self.notices.close()
+
+    async def _look(self) -> None:
+        status = await self._node.status()
+        brought = await self._node.read(self._brought)
+        unmet = {peer["kme_id"] for peer in status["peers"] if not peer["met"]}
+        for link in status["links"]:
+            so_far, low = brought.get(link["link"], (0, True))
+            trouble = f"{link['peer']} is not met" if link["peer"] in unmet else link["trouble"] or ""
+            self._links[link["link"]].note(time.monotonic(), so_far, low=low, trouble=trouble)
+        facts = self._facts(status)
+        alarms = [
+            StandingAlarm(each["code"], each["subject"], each["reason"], each["severity"] != "minor")
+            for each in self._alarms()
+        ]
+        remembered = self._herald.memory
+        self.notices.add(self._herald.look(facts, alarms))
+        if self._herald.memory != remembered:
+            body = msgspec.json.encode(self._herald.memory)
+            await self._node.read(lambda view: view.put_record(MEMORY, ALL, body))
+
+    def _brought(self, view: KmeView) -> dict[str, tuple[int, bool]]:
         """Return what each link has brought since its epoch began, and whether its ends want more."""
-        found = []
+        found = {}
         for link in self._loaded.config.link:
             peer = KmeId(link.peer)
             state = peers.peer_state(view, peer)
@@ -97,15 +153,16 @@ class Agent:
             halves = [deposits.link_key_stream(name, end) for end in (self._loaded.kme_id, peer)]
             brought = sum(deposits.stream_end(view, half) for half in halves)
             low = 2 * min(map(view.stock_bytes, halves)) < link.low_bytes
-            found.append((link.id, brought, low))
+            found[link.id] = (brought, low)
         return found
 
-    async def data(self) -> dict[str, Any]:
-        """Return the whole datastore as it is now."""
+    async def data(self, base: str) -> dict[str, Any]:
+        """Return the whole datastore as it is now, for one who has called the URL ``base``."""
+        created = datetime.fromtimestamp(self.notices.created_s, UTC).isoformat(timespec="seconds")
         return {
-            f"{MODULE}:qkd_node": node_document(await self._facts()),
+            f"{MODULE}:qkd_node": node_document(self._facts(await self._node.status())),
             "ietf-yang-library:modules-state": modules_state(),
-            "ietf-restconf-monitoring:restconf-state": restconf_state(),
+            "ietf-restconf-monitoring:restconf-state": restconf_state(base, created.replace("+00:00", "Z")),
         }
 
     async def apply(self, edits: Iterable[Edit]) -> None:
@@ -118,20 +175,18 @@ class Agent:
         def keep(view: KmeView) -> None:
             for link, on in switches.items():
                 if on:
-                    view.drop_record(KIND, link)
+                    view.drop_record(SWITCHED_OFF, link)
                 else:
-                    view.put_record(KIND, link, b"1")
+                    view.put_record(SWITCHED_OFF, link, b"1")
 
         await self._node.read(keep)
         self._node.switched_off.difference_update(link for link, on in switches.items() if on)
         self._node.switched_off.update(link for link, on in switches.items() if not on)
 
-    async def _facts(self) -> NodeFacts:
-        status = await self._node.status()
-        unmet = {peer["kme_id"] for peer in status["peers"] if not peer["met"]}
+    def _facts(self, status: dict[str, Any]) -> NodeFacts:
         told = {link["link"]: link for link in status["links"]}
         links = [
-            self._link_facts(number, link, told[link.id], link.peer in unmet)
+            self._link_facts(number, link, told[link.id])
             for number, link in enumerate(self._loaded.config.link, 1)
         ]
         return NodeFacts(
@@ -143,8 +198,8 @@ class Agent:
             tuple(map(self._pair_facts, status["pairs"])),
         )
 
-    def _link_facts(self, number: int, link: LinkSection, told: dict[str, Any], unmet: bool) -> LinkFacts:
-        made = told["made"]
+    def _link_facts(self, number: int, link: LinkSection, told: dict[str, Any]) -> LinkFacts:
+        watched, made = self._links[link.id], told["made"]
         return LinkFacts(
             LinkId(link.id),
             number,
@@ -152,8 +207,8 @@ class Agent:
             made["protocol"] if made is not None else "",
             link.id not in self._node.switched_off,
             sum(half for half in (told["own_bytes"], told["peer_bytes"]) if half >= STOCK_BYTES_MIN),
-            self._rates[link.id].bps if link.id not in self._node.switched_off else 0.0,
-            f"{link.peer} is not met" if unmet else told["trouble"] or "",
+            watched.bps if link.id not in self._node.switched_off else 0.0,
+            watched.trouble,
         )
 
     def _pair_facts(self, pair: dict[str, Any]) -> PairFacts:

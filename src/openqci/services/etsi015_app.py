@@ -6,25 +6,29 @@ auditors may read. ``/.well-known/host-meta`` leads to ``/restconf``; everything
 """
 
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from openqci.control.etsi015 import Query, RestconfError, edits, parse_query, read
-from openqci.control.etsi015.library import LIBRARY_REVISION
+from openqci.control.etsi015.library import LIBRARY_REVISION, STREAM_PATH
 from openqci.control.etsi015.model import MODULE
 from openqci.control.etsi015.teraflow import without_modules
 from openqci.control.etsi015.tree import Edit, place_of
 from openqci.core.errors import RequestRefused
+from openqci.services.etsi015_stream import NoticeLog
 from openqci.services.keyless_app import body_of
 from openqci.services.roles import MAY_LOOK, Holder, Role, allowed
 
 YANG_JSON = "application/yang-data+json"
+EVENTS = "text/event-stream"
 ROOT = "/restconf"
 BODY_BYTES_MAX = 64 * 1024
 MAY_READ = MAY_LOOK | {Role.CONTROLLER}
@@ -42,7 +46,9 @@ HOST_META = (
 class Agent(Protocol):
     """What is behind the interface."""
 
-    async def data(self) -> dict[str, Any]: ...
+    notices: NoticeLog
+
+    async def data(self, base: str) -> dict[str, Any]: ...
 
     async def apply(self, edits: list[Edit]) -> None: ...
 
@@ -80,6 +86,7 @@ def etsi015_application(
             Route(ROOT, answers.guarded(answers.api), methods=["GET"]),
             Route(f"{ROOT}/operations", answers.guarded(answers.operations), methods=["GET"]),
             Route(f"{ROOT}/yang-library-version", answers.guarded(answers.library), methods=["GET"]),
+            Route(STREAM_PATH, answers.guarded(answers.stream), methods=["GET"]),
             Route(f"{ROOT}/data{{path:path}}", answers.guarded(answers.resource), methods=EVERY_METHOD),
         ]
     )
@@ -136,7 +143,7 @@ class Answers:
             return Response(headers={"Allow": ALL_METHODS, "Accept-Patch": YANG_JSON})
         if request.method in ("GET", "HEAD"):
             self._acceptable(request)
-            data = await self._agent.data()
+            data = await self._agent.data(_base(request))
             found = read(data, path, parse_query(request.query_params.multi_items()))
             return self._answer(request, found, {"ETag": etag(data)})
         return await self._edit(request, path)
@@ -146,7 +153,7 @@ class Answers:
         holder = self._allowed(request, MAY_WRITE)
         self._only_without_query(request)
         text = await self._body(request)
-        data = await self._agent.data()
+        data = await self._agent.data(_base(request))
         if request.method in ("POST", "DELETE"):
             edits(data, request.method, path, None)
         document = self._parsed(request, text)
@@ -155,7 +162,18 @@ class Answers:
             raise RestconfError(412, "operation-failed", "the configuration is another by now")
         await self._agent.apply(edits(data, request.method, path, document))
         self._edited(holder.name, holder.role.value, path=f"/{path}")
-        return Response(status_code=204, headers={"ETag": etag(await self._agent.data())})
+        return Response(status_code=204, headers={"ETag": etag(await self._agent.data(_base(request)))})
+
+    async def stream(self, request: Request) -> Response:
+        """Answer with notifications, as server-sent events."""
+        accepted = request.headers.get("accept", "*/*")
+        if EVENTS not in accepted and "*/*" not in accepted:
+            raise RestconfError(406, "invalid-value", f"expected Accept: {EVENTS}")
+        start_s, stop_s = _period(request.query_params.multi_items())
+        notices = self._agent.notices
+        if notices.is_full():
+            raise RestconfError(503, "resource-denied", "too many listen already; try again later")
+        return StreamingResponse(notices.stream(start_s, stop_s), media_type=EVENTS)
 
     def _allowed(self, request: Request, roles: frozenset[Role]) -> Holder:
         """Return who calls; RestconfError 401 for one without a role here, 403 if it is none of ``roles``."""
@@ -219,6 +237,30 @@ class Answers:
             headers["Connection"] = "close"
         kind = "application/json" if self._wants_bare(request) else YANG_JSON
         return Response(msgspec.json.encode(error.document()), error.status, headers, kind)
+
+
+def _base(request: Request) -> str:
+    """Return the URL by which the agent was called, without a path."""
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _period(parameters: list[tuple[str, str]]) -> tuple[float | None, float | None]:
+    """Read from when to when notifications are asked for (RFC 8040, clauses 4.8.7 and 4.8.8)."""
+    if [name for name, _ in parameters] not in ([], ["start-time"], ["start-time", "stop-time"]):
+        raise RestconfError(400, "invalid-value", "expected start-time, or start-time and stop-time")
+    times = [_time_s(text) for _, text in parameters]
+    start_s, stop_s = (*times, None, None)[:2]
+    if start_s is not None and (start_s > time.time() or (stop_s is not None and stop_s < start_s)):
+        raise RestconfError(400, "invalid-value", "start-time is not over yet, or after stop-time")
+    return start_s, stop_s
+
+
+def _time_s(text: str) -> float:
+    """Read a time of RFC 3339; a plus in a query is a space unless it is encoded."""
+    try:
+        return datetime.fromisoformat(text.replace(" ", "+")).astimezone(UTC).timestamp()
+    except (ValueError, OverflowError):
+        raise RestconfError(400, "invalid-value", f"{text[:40]!r} is no time of RFC 3339") from None
 
 
 def etag(data: Mapping[str, Any]) -> str:

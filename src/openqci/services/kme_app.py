@@ -221,6 +221,8 @@ class KmeApp:
         for listener in listeners:
             self._to_stop.append(listener.stop)
             await listener.start()
+        if self.agent is not None:
+            self._to_stop.append(self.agent.close)
         self.audit.record(
             AuditEvent.STARTED,
             loaded.kme_id,
@@ -302,7 +304,7 @@ class KmeApp:
         address = self.loaded.config.listen.etsi015
         if address is None:
             return []
-        self.agent = Agent(self.loaded, self.node, lambda: self.domain.current is not None)
+        self.agent = Agent(self.loaded, self.node, lambda: self.domain.current is not None, self.watch.alarms)
         await self.agent.open()
         application = etsi015_application(
             self.agent,

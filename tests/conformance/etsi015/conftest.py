@@ -13,5 +13,5 @@ from tests.kme.make import running
 def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
     made = Agents(tmp_path_factory.mktemp("agents"))
     with running(*made.chain.modules, *made.chain.kmes):
-        made.until(lambda: made.link()["qkdl_status"] == f"{TYPES}:ACTIVE", wait_s=60.0)
+        made.until(lambda: made.link()["qkdl_status"] == f"{TYPES}:ACTIVE")
         yield made

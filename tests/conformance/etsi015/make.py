@@ -1,16 +1,22 @@
 """Two real nodes with a QKD link between them and agents of ETSI GS QKD 015, and who calls these."""
 
+import contextlib
 import http.client
 import json
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from yangson import DataModel
 from yangson.enumerations import ContentType
+from yangson.exceptions import YangsonException
+from yangson.instance import RootNode
 
 from openqci.control.etsi015.model import MODULE
 from openqci.core.identifiers import SaeId
@@ -26,13 +32,21 @@ MODULES = (str(HERE / "yang"), str(HERE.parents[2] / "docs" / "reference" / "yan
 NODE = f"/restconf/data/{MODULE}:qkd_node"
 YANG_JSON = "application/yang-data+json"
 ROLES = (Role.CONTROLLER, Role.OPERATOR, Role.AUDITOR, Role.SAE)
-WAIT_S = 30.0
+WAIT_S = 150.0
+"""Simulated modules take their time for a block on a machine that does much else."""
 
 DRAIN_KEYS, DRAIN_BITS = 128, 4096
+MORE_BPS = 4_000_000_000
+"""More than any link brings."""
+
+FORGET_S = 5.0
 QUOTA_BPS, RESERVED_BPS, TTL_S = 8_192, 1_024, 8.0
 PAIR = f"""
 [etsi015]
 location = "hall 3"
+
+[demand]
+forget_after_s = {FORGET_S}
 
 [[pair]]
 master = "app-0"
@@ -80,7 +94,8 @@ class Agents:
                 text = text.replace('id = "app-0"', quota) + PAIR
             else:
                 text += "\n[etsi015]\nteraflow = true\n"
-            text = text.replace("\n[[sae]]\n", f'\n[[sae]]\nid = "more-{place}"\n\n[[sae]]\n', 1)
+            more = f'\n[[sae]]\nid = "more-{place}"\nquota_bps = {MORE_BPS}\n'
+            text = text.replace("\n[[sae]]\n", f"{more}\n[[sae]]\n", 1)
             text = text.replace(f'["app-{1 - place}"]\n', f'["app-{1 - place}", "more-{1 - place}"]\n', 1)
             text = text.replace("leads = ", "low_bytes = 65536\nhigh_bytes = 131072\nleads = ")
             file.write_text(text)
@@ -101,11 +116,7 @@ class Agents:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """Call an agent; ``document`` is sent as YANG data."""
-        folder = self.chain.folder
-        context = ssl.create_default_context(cafile=str(folder / "ca" / "ca.pem"))
-        if role is not None:
-            context.load_cert_chain(folder / f"as-{role}" / "cert.pem", folder / f"as-{role}" / "key.pem")
-        connection = http.client.HTTPSConnection("localhost", self.ports[place], context=context, timeout=20)
+        connection = self.connection(role, place)
         body = None if document is None else json.dumps(document)
         sent = {"Content-Type": YANG_JSON} if body is not None else {}
         try:
@@ -115,6 +126,22 @@ class Agents:
             return Answer(answer.status, named, answer.read())
         finally:
             connection.close()
+
+    def connection(self, role: str | None, place: int) -> http.client.HTTPSConnection:
+        """Return a connection to an agent for one who holds a role, or has no certificate."""
+        folder = self.chain.folder
+        context = ssl.create_default_context(cafile=str(folder / "ca" / "ca.pem"))
+        if role is not None:
+            context.load_cert_chain(folder / f"as-{role}" / "cert.pem", folder / f"as-{role}" / "key.pem")
+        return http.client.HTTPSConnection("localhost", self.ports[place], context=context, timeout=20)
+
+    def stream_path(self, place: int) -> str:
+        """Return where a node's notifications are, as it says itself."""
+        state = "/restconf/data/ietf-restconf-monitoring:restconf-state/streams/stream=NETCONF"
+        headers = {"Accept": YANG_JSON}
+        leaf = self.call("GET", f"{state}/access=json/location", place=place, headers=headers)
+        (location,) = leaf.json.values()
+        return str(urlsplit(location).path)
 
     def application(self) -> SAEClient:
         """Return the client of ``app-0`` at its node; close it."""
@@ -164,3 +191,55 @@ class Agents:
 def validate(model: DataModel, data: dict[str, Any]) -> None:
     """Hold a datastore against the model; an exception says what is wrong."""
     model.from_raw(data).validate(ctype=ContentType.all)
+
+
+class Subscriber:
+    """Listens to an agent's notifications, and holds each against the model as it comes."""
+
+    def __init__(self, agents: Agents, model: DataModel, place: int = 0, query: str = "") -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.lines: list[bytes] = []
+        self.wrong: list[Exception] = []
+        self._model = model
+        path = agents.stream_path(place) + query
+        self._connection = agents.connection("auditor", place)
+        self._connection.request("GET", path, headers={"Accept": "text/event-stream"})
+        self.answer = self._connection.getresponse()
+        assert self.answer.status == 200
+        assert self.answer.headers["content-type"].startswith("text/event-stream")
+        self.answer.readline()  # it listens from now on
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.heard]
+
+    def close(self) -> None:
+        """Listen no more; an exception if anything was not as the model has it."""
+        with contextlib.suppress(OSError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._connection.close()
+        if self.wrong:
+            raise self.wrong[0]
+
+    def _read(self) -> None:
+        try:
+            for line in self.answer:
+                if line.startswith(b"data: "):
+                    self._take(line)
+        except (OSError, ValueError, http.client.HTTPException):
+            return  # closed
+
+    def _take(self, line: bytes) -> None:
+        notification = json.loads(line.removeprefix(b"data: "))["ietf-restconf:notification"]
+        assert notification.pop("eventTime").endswith("Z")
+        ((name, content),) = notification.items()
+        node = self._model.get_schema_node(f"/{name}")
+        try:
+            value = node.from_raw(content)
+            RootNode(value, node, self._model.schema_data, value.timestamp).validate(ctype=ContentType.all)
+        except YangsonException as error:
+            self.wrong.append(error)
+        self.lines.append(line)
+        self.heard.append((name.partition(":")[2], content))

@@ -6,11 +6,15 @@ from openqci.control.etsi015.model import DEVIATIONS, DEVIATIONS_REVISION, MODUL
 
 LIBRARY_REVISION = "2016-06-21"
 STREAM = "NETCONF"
+"""The name of RFC 8040 for the stream of all notifications."""
+
+STREAM_PATH = f"/streams/{STREAM}"
 
 CAPABILITIES = (
     "urn:ietf:params:restconf:capability:defaults:1.0?basic-mode=report-all",
     "urn:ietf:params:restconf:capability:depth:1.0",
     "urn:ietf:params:restconf:capability:fields:1.0",
+    "urn:ietf:params:restconf:capability:replay:1.0",
 )
 
 IMPLEMENTED = (
@@ -44,6 +48,17 @@ def modules_state() -> dict[str, Any]:
     return {"module-set-id": f"{REVISION}.{DEVIATIONS_REVISION}", "module": modules}
 
 
-def restconf_state() -> dict[str, Any]:
-    """Return what this RESTCONF can do (RFC 8040, clause 9)."""
-    return {"capabilities": {"capability": list(CAPABILITIES)}}
+def restconf_state(base: str, log_created: str) -> dict[str, Any]:
+    """Return what this RESTCONF can do (RFC 8040, clause 9).
+
+    ``base`` is the URL by which it was called, without a path; ``log_created`` since when notifications are
+    kept for replay.
+    """
+    stream = {
+        "name": STREAM,
+        "description": "all notifications of this node",
+        "replay-support": True,
+        "replay-log-creation-time": log_created,
+        "access": [{"encoding": "json", "location": f"{base}{STREAM_PATH}"}],
+    }
+    return {"capabilities": {"capability": list(CAPABILITIES)}, "streams": {"stream": [stream]}}

@@ -116,7 +116,22 @@ MODULES_STATE = Branch(
         ),
     }
 )
-RESTCONF_STATE = Branch({"capabilities": Branch({"capability": Leaf("uri", many=True)})})
+STREAM = Branch(
+    {
+        "name": Leaf("string"),
+        "description": Leaf("string"),
+        "replay-support": Leaf("boolean"),
+        "replay-log-creation-time": Leaf("date-and-time"),
+        "access": Branch({"encoding": Leaf("string"), "location": Leaf("uri")}, key="encoding"),
+    },
+    key="name",
+)
+RESTCONF_STATE = Branch(
+    {
+        "capabilities": Branch({"capability": Leaf("uri", many=True)}),
+        "streams": Branch({"stream": STREAM}),
+    }
+)
 
 DATA = Branch(
     {

@@ -1,7 +1,7 @@
 """The form in which TeraFlowSDN's driver for QKD nodes reads the tree: names without their modules.
 
-Read off its driver (release 6 and a copy of 2026-04): members and identities bear no module, paths end in a
-slash, and links are expected as a list in ``qkd_links`` itself. What it writes, it writes in our form.
+Read off what its driver (``QKDDriver2``, a copy of 2026-04) does with answers: members and identities bear no
+module, paths end in a slash, and links are expected as a list in ``qkd_links`` itself.
 """
 
 from typing import Any
