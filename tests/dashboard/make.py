@@ -92,11 +92,22 @@ class MovingSource:
         self._network = network
         self._route = route
         self._began_s = time.monotonic()
+        self.alarms: list[dict[str, Any]] = []
+        self.faults: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self._hops = {each["link_id"]: (index, each) for index, each in enumerate(network["hops"])}
         self._nodes = {each["site_id"]: each for each in network["nodes"]}
 
     def network(self) -> dict[str, Any]:
         return self._network
+
+    def happens(self, kind: str, tone: str, text: str, **where: list[str]) -> None:
+        """Let something happen that the page tells of."""
+        event = {
+            "number": len(self.events) + 1, "at": "2026-12-01T00:00:00.000+00:00", "at_s": 3600.0,
+            "kind": kind, "tone": tone, "text": text, "links": [], "sites": [], "route": [],
+        }  # fmt: skip
+        self.events = [*self.events, event | where]
 
     def live(self) -> dict[str, Any]:
         elapsed_s = time.monotonic() - self._began_s
@@ -117,6 +128,7 @@ class MovingSource:
                 "stock_high_bits": STOCK_HIGH_BITS,
             },
             "last_route": self.last_route(elapsed_s), "routes": [],
+            "alarms": self.alarms, "faults": self.faults, "events": self.events,
         }  # fmt: skip
 
     def stock_bits(self, index: int, elapsed_s: float) -> int:
@@ -134,7 +146,8 @@ class MovingSource:
 
     def last_route(self, elapsed_s: float) -> dict[str, Any]:
         return {
-            "relay_id": "relay-1", "master_sae": "sae-a", "slave_sae": "sae-b", "sites": list(self._route),
+            "batch_tag": "00c0ffee00", "master_sae": "sae-a", "slave_sae": "sae-b",
+            "sites": list(self._route),
             "links": [], "at_s": 3600.0, "hops": len(self._route) - 1,
         }  # fmt: skip
 

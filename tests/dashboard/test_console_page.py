@@ -54,12 +54,17 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def console() -> Iterator[OpenConsole]:
+def source() -> MovingSource:
+    return MovingSource(made_up_network())
+
+
+@pytest.fixture(scope="module")
+def console(source: MovingSource) -> Iterator[OpenConsole]:
     assert CHROMIUM.exists(), (
         "the console is tested in a real browser; install it: "
         "apt-get update && apt-get install -y --no-install-recommends chromium"
     )
-    with served(MovingSource(made_up_network())) as url, sync_playwright() as playwright:
+    with served(source) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield OpenConsole(browser.new_page(viewport={"width": 1280, "height": 800}), url)
         browser.close()
@@ -157,3 +162,47 @@ def test_the_last_key_is_told(console: OpenConsole) -> None:
 
 def test_nothing_is_asked_of_another_host(console: OpenConsole) -> None:
     assert {urlsplit(url).hostname for url in console.requested} == {"127.0.0.1"}
+
+
+def test_the_route_of_the_last_key_is_told(console: OpenConsole) -> None:
+    card = console.page.locator("#route")
+    card.get_by_text("via Évora, Madrid").wait_for()
+    assert card.get_by_text("Lisbon").is_visible() and card.get_by_text("Warsaw").is_visible()
+
+
+def test_what_happens_is_marked_on_the_map_and_told_in_words(
+    console: OpenConsole, source: MovingSource
+) -> None:
+    page, hop = console.page, "de-berlin--pl-warsaw"
+    assert page.locator("#events").is_hidden(), "nothing has happened yet"
+    source.alarms = [
+        {"code": "eavesdropping", "severity": "critical", "link_id": hop, "reason": "", "since_s": 1}
+    ]
+    source.faults = [
+        {"fault_id": "f1", "kind": "stop", "target": "fr-paris", "links": [], "sites": ["fr-paris"]},
+        {
+            "fault_id": "f2",
+            "kind": "cut",
+            "target": "x",
+            "links": ["fr-paris--fr-paris-ministry"],
+            "sites": [],
+        },
+    ]
+    source.happens("alarm", "bad", "Alarm on Berlin to <b>Warsaw</b>", links=[hop])
+    source.happens("rerouted", "good", "Keys flow again", route=["pt-lisbon", "pt-evora"])
+    events = page.get_by_role("log")
+    events.get_by_text("Keys flow again").wait_for()
+    assert page.locator("#events h2").inner_text() == "2 events"
+    newest, oldest = events.locator("li").all_inner_texts()
+    assert "Keys flow again" in newest and "<b>Warsaw</b>" in oldest, "the newest first, and never as markup"
+    marks = [console.number(f"openqci.troubles.{kind}.length") for kind in ("attacked", "parted", "stopped")]
+    assert marks == [1, 1, 1]
+    events.get_by_text("Alarm on Berlin").click()
+    page.locator("#panel").get_by_text("Berlin – Warsaw").first.wait_for()
+    page.keyboard.press("Escape")
+    events.get_by_text("Keys flow again").click()
+    console.wait_for("openqci.resting && openqci.zoom > 1.5")
+    page.get_by_role("button", name="2 events").press("Enter")
+    assert events.is_hidden(), "it folds"
+    source.alarms, source.faults, source.events = [], [], []
+    console.wait_for("openqci.troubles.attacked.length + openqci.troubles.stopped.length === 0")

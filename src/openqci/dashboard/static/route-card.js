@@ -28,7 +28,7 @@ export class RouteCard {
   showLive(live) {
     const newest = live.last_route;
     const held = performance.now() - this.since_ms < this.hold_ms;
-    if (newest && newest.relay_id !== this.route?.relay_id && !held) {
+    if (newest && newest.batch_tag !== this.route?.batch_tag && !held) {
       this.route = newest;
       [this.since_ms, this.hold_ms] = [performance.now(), HOLD_MS];
       this.onNew(newest);
@@ -39,7 +39,7 @@ export class RouteCard {
   /** Draw a way that somebody asks for, and let it stay for a while. @param {string[]} sites */
   showWay(sites) {
     [this.since_ms, this.hold_ms] = [performance.now(), HOLD_ASKED_MS];
-    this.onNew({ relay_id: "", master_sae: "", slave_sae: "", sites, links: [], at_s: 0, hops: sites.length - 1 });
+    this.onNew({ batch_tag: "", master_sae: "", slave_sae: "", sites, links: [], at_s: 0, hops: sites.length - 1 });
     this.zoomTo(sites.map((site) => this.model.nodeIndex.get(site)).filter((index) => index !== undefined));
   }
 

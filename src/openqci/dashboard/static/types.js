@@ -8,7 +8,7 @@
  *   track: [number, number][]}} Satellite
  * @typedef {{name: string, title: string, simulated: boolean, nodes: NetworkNode[], hops: NetworkHop[],
  *   domains: {domain: string, nodes: number, hops: number}[]}} Network
- * @typedef {{relay_id: string, master_sae: string, slave_sae: string, sites: string[], links: string[],
+ * @typedef {{batch_tag: string, master_sae: string, slave_sae: string, sites: string[], links: string[],
  *   at_s: number, hops: number}} Route
  * @typedef {{secret_bits_total: number, stock_bits: number, distilled_bps: number, possible_bps: number,
  *   consumed_bps: number, keys_delivered: number, relays: number, hops_with_key: number,
