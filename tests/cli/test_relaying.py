@@ -11,7 +11,7 @@ import pytest
 from openqci.cli.up.clock import SimulatedClock
 from openqci.cli.up.commission import hop_stocks
 from openqci.cli.up.relaying import REFILL_BYTES_MIN, EndToEnd, Pair
-from openqci.control import Route
+from openqci.control import Route, Router
 from openqci.core.identifiers import LinkId, SaeId, SiteId, is_border, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
 from openqci.delivery import KeyBatch, SaeDirectory, SaeRecord, stock_bytes
@@ -79,7 +79,7 @@ def way_left(end_to_end: EndToEnd, pair: Pair) -> Route | None:
     def cost(link: LinkId, sender: SiteId) -> float:
         return inf if not is_border(link) and end_to_end.book.state(link) is HopState.DOWN else 1.0
 
-    return end_to_end.router.route(pair.start, pair.end, cost)
+    return Router(METRO.edges()).route(pair.start, pair.end, cost)
 
 
 @asynccontextmanager

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from openqci.control.offers import (
     BorderOffer,
+    Crossing,
     DomainOffer,
+    Gate,
     WayTable,
     sign_offer,
     sign_table,
@@ -201,9 +203,27 @@ def test_an_offer_says_nothing_of_an_interior() -> None:
         "transit_bps",
         "epsilon",
         "price_eur_per_mib",
+        "gates",
+        "crossings",
     }
+    assert Gate.__struct_fields__ == ("border", "node", "partner", "domain")
+    assert Crossing.__struct_fields__ == ("entrance", "exit", "cost")
     assert BorderOffer.__struct_fields__ == ("domain", "rate_bps")
     assert "interior" not in str(WayTable.__struct_fields__)
+
+
+def test_gates_and_crossings_that_contradict_the_borders_are_refused() -> None:
+    gate = Gate("a.b|a", "a.b", "a", "AT")
+    sound = DomainOffer("SK", 1, 0.0, 1.0, borders=(BorderOffer("AT", 1.0),), gates=(gate,))
+    assert sound.faults() == ()
+    for wrong, told in (
+        ({"gates": (gate, gate)}, "occurs more than once"),
+        ({"gates": (Gate("x|y", "x", "y", "HU"),)}, "leads to 'HU', which is none of the borders"),
+        ({"crossings": (Crossing("a.b", "z", 1.0),)}, "does not lead from gate to gate"),
+        ({"crossings": (Crossing("a.b", "a.b", 1.0),)}, "does not lead from gate to gate"),
+        ({"crossings": (Crossing("a.b", "z", -1.0),)}, "expected 0 or more"),
+    ):
+        assert any(told in fault for fault in msgspec.structs.replace(sound, **wrong).faults())
 
 
 BORDERS = st.tuples(st.integers(0, 7), st.integers(0, 7), st.booleans(), st.floats(1, 1e6))

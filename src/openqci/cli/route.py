@@ -68,6 +68,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Print the answer; 0 if all routes asked for were found, 1 if not."""
+    from openqci.cli.domains import composer_of
     from openqci.cli.route_figures import figures_of_data_dir, figures_of_scenario
     from openqci.control import RouteAdvisor, RouteQuestion
     from openqci.control.cost import CostRule
@@ -83,7 +84,9 @@ def run(args: argparse.Namespace) -> int:
         args.paths,
         policy_asked_for(args, network),
     )
-    advisor = RouteAdvisor(figures.nodes, figures.hops, CostRule(network.stock.low_bits // 8))
+    rule = CostRule(network.stock.low_bits // 8)
+    composer = composer_of(network, figures.hops, rule)
+    advisor = RouteAdvisor(figures.nodes, figures.hops, rule, composer)
     answer = advisor.answer(question)
     if args.json:
         print(json.dumps(report_of(answer, figures.state, network), indent=2))
@@ -210,6 +213,7 @@ def _path_facts(path: "PathAnswer", network: "Network") -> dict[str, Any]:
     for hop in facts["hops"]:
         hop["border"] = is_border(hop["link_id"])
         hop["length_km"] = 0.0 if hop["border"] else network.hops[LinkId(hop["link_id"])].length_km
+    facts["borders"] = [hop["link_id"] for hop in facts["hops"] if hop["border"]]
     return facts | {"hop_count": qkd_hops(hop.link_id for hop in path.hops)}
 
 
@@ -246,6 +250,9 @@ def _path_lines(number: int, path: "PathAnswer", network: "Network") -> Iterator
         f"path {number}: {hops}, cost {path.cost:.2f}, epsilon {path.epsilon:.2g}, "
         f"weakest rate {_rate(path.rate_bps)}, poorest stock {_stock(path.stock_bytes)}"
     )
+    if len(path.domains) > 1:
+        borders = [hop.link_id for hop in path.hops if is_border(hop.link_id)]
+        yield f"  domains {' > '.join(path.domains)}, over the borders {', '.join(borders)}"
     yield f"  {' > '.join(folded(list(path.sites)))}"
     yield f"  {'hop':44}{'km':>7}{'bit/s':>11}{'stock bytes':>13}{'epsilon':>10}{'cost':>7}"
     for hop in path.hops:

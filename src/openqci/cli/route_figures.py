@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openqci.cli.domains import node_facts
 from openqci.cli.status import resting_status, running_status
 from openqci.control import HopReading, NodeFacts
 from openqci.core.identifiers import LinkId
 from openqci.links import forecast
-from openqci.network import Hop, Network, Site, load_scenario
+from openqci.network import Hop, Network, load_scenario
 from openqci.services.data_directory import DataDirectory
 from openqci.twin.hops import epsilon_of
 
@@ -27,11 +28,6 @@ class NetworkFigures:
     @property
     def nodes(self) -> Iterable[NodeFacts]:
         return map(node_facts, self.network.sites.values())
-
-
-def node_facts(site: Site) -> NodeFacts:
-    """Return a site as routes see it; where no operator is named, the domain is run as a whole."""
-    return NodeFacts(site.site_id, site.country, site.domain, site.operator or site.domain, site.trust)
 
 
 def figures_of_scenario(name: str) -> NetworkFigures:

@@ -14,11 +14,12 @@ node shared with a chosen route, or a higher cost and where it comes from.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from math import inf
 
 import msgspec
 
+from openqci.control.composed_routes import Composer
 from openqci.control.cost import EMPTY_HOP_COST, CostRule, HopReading, slowness_cost
 from openqci.control.policy import ANY_ROUTE, LinkFacts, NodeFacts, RoutePolicy
 from openqci.control.routing import Prices, Route, Router
@@ -64,9 +65,13 @@ class HopAnswer(msgspec.Struct, frozen=True):
 
 
 class PathAnswer(msgspec.Struct, frozen=True):
-    """A route with what it can do: its weakest rate, its poorest stock, the sum of its epsilons."""
+    """A route with what it can do: its weakest rate, its poorest stock, the sum of its epsilons.
+
+    ``domains`` are those that it leads over, in order.
+    """
 
     sites: tuple[SiteId, ...]
+    domains: tuple[str, ...]
     hops: tuple[HopAnswer, ...]
     cost: float
     rate_bps: float | None
@@ -104,9 +109,20 @@ class RouteAnswer(msgspec.Struct, frozen=True):
 
 
 class RouteAdvisor:
-    """Answers questions about the routes of one network at one moment."""
+    """Answers questions about the routes of one network at one moment.
 
-    def __init__(self, nodes: Iterable[NodeFacts], hops: Iterable[HopReading], rule: CostRule) -> None:
+    ``composer`` puts the routes together where the network has several domains, each with a controller of
+    its own. What is told of other routes is told by one who sees all of them.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[NodeFacts],
+        hops: Iterable[HopReading],
+        rule: CostRule,
+        composer: Composer | None = None,
+    ) -> None:
+        self._composer = composer
         self._nodes = {node.site_id: node for node in nodes}
         self._hops = {hop.link_id: hop for hop in hops}
         self._rule = rule
@@ -120,8 +136,7 @@ class RouteAdvisor:
     def answer(self, question: RouteQuestion) -> RouteAnswer:
         """Choose the routes, and say why others were not chosen."""
         prices = self._prices(question.policy)
-        ends = question.source, question.target
-        chosen = self.router.disjoint_routes(*ends, question.paths, prices, question.policy)
+        chosen = self._chosen(question, prices)
         refused = self._refused(question, chosen, prices)
         return RouteAnswer(
             question=question,
@@ -131,6 +146,20 @@ class RouteAdvisor:
             refused=tuple(refused),
             closed=tuple(self._closed(question.policy)),
         )
+
+    def _chosen(self, question: RouteQuestion, prices: Prices) -> tuple[Route, ...]:
+        """Return the routes asked for, or as many as there are."""
+        ends, composer = (question.source, question.target), self._composer
+        if composer is None:
+            return self.router.disjoint_routes(*ends, question.paths, prices, question.policy)
+        fewer = range(question.paths, 0, -1) if not question.policy.bounded else [question.paths]
+        found = (composer.routes(*ends, k, question.policy).routes for k in fewer)
+        cost = self._route_cost
+        return tuple(sorted(next(filter(None, found), ()), key=lambda route: (cost(route), route)))
+
+    def _domains_of(self, route: Route) -> tuple[str, ...]:
+        named = [self.router.node_facts(site).domain for site in route.sites]
+        return tuple(domain for domain, _ in groupby(named) if domain)
 
     def _prices(self, policy: RoutePolicy) -> Prices:
         hops = self._hops
@@ -146,6 +175,7 @@ class RouteAdvisor:
         stocks = [hop.stock_bytes for hop in hops if hop.stock_bytes is not None]
         return PathAnswer(
             sites=route.sites,
+            domains=self._domains_of(route),
             hops=hops,
             cost=sum(hop.cost for hop in hops),
             rate_bps=min(rates, default=None),
@@ -235,13 +265,18 @@ class RouteAdvisor:
             if shared and question.policy.node_disjoint and question.paths > 1:
                 yield f"shares {_some(shared)} with path {number}"
         cost = self._route_cost(route)
-        if chosen:
+        if not chosen:
+            yield f"with it there are not the {question.paths} routes within the bounds that are asked for"
+        else:
             dearest = max(map(self._route_cost, chosen))
             cheapest = min(map(self._route_cost, chosen))
+            domains = {domain for taken in chosen for domain in self._domains_of(taken)}
+            if len(domains) == 1 and len(self._domains_of(route)) > 1:
+                yield f"leaves {min(domains)}, which has routes of its own"
             if cost >= dearest:
                 yield f"costs {cost:.2f}, {cost - cheapest:.2f} more than path 1"
             else:
-                yield f"costs {cost:.2f}, but with it {question.paths} cost more together, or are not there"
+                yield f"costs {cost:.2f}, but with it {question.paths} cost more together, or are not offered"
         for link, sender in zip(route.links, route.sites, strict=False):
             yield from self._dearness(self._hops[link], sender)
 

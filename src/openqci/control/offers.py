@@ -21,6 +21,7 @@ OFFER_LABEL, TABLE_LABEL = "openqci domain offer v1", "openqci domain ways v1"
 OFFER_BYTES_MAX = 4 * 1024 * 1024
 TABLE_BYTES_MAX = 64 * 1024 * 1024
 BORDERS_MAX, SAES_MAX = 256, 100_000
+CROSSINGS_MAX = BORDERS_MAX * (BORDERS_MAX - 1)
 PRICE_MAX = 1e6
 
 Document = TypeVar("Document", bound=msgspec.Struct)
@@ -33,12 +34,30 @@ class BorderOffer(msgspec.Struct, frozen=True, omit_defaults=True):
     rate_bps: float
 
 
+class Gate(msgspec.Struct, frozen=True):
+    """A border and the two nodes that stand there in one site: this domain's, and that of the other."""
+
+    border: str
+    node: str
+    partner: str
+    domain: str
+
+
+class Crossing(msgspec.Struct, frozen=True):
+    """What it costs to carry key from one gate of the domain to another, in hops that are in good order."""
+
+    entrance: str
+    exit: str
+    cost: float
+
+
 class DomainOffer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one domain offers until ``expires_s``.
 
     ``transit_bps`` is what it carries from border to border for others, 0 for nothing; ``trust`` the class
     that its operator vouches for, ``epsilon`` what its way adds to a key's, ``price_eur_per_mib`` what it
-    asks. ``countries`` are those in which its nodes stand.
+    asks. ``countries`` are those in which its nodes stand. A domain that wants its borders to be told apart
+    names them as ``gates``, with the ``crossings`` that it offers between them.
     """
 
     domain: str
@@ -53,6 +72,8 @@ class DomainOffer(msgspec.Struct, frozen=True, omit_defaults=True):
     transit_bps: float = 0.0
     epsilon: float = 0.0
     price_eur_per_mib: float = 0.0
+    gates: tuple[Gate, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
 
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong with the offer, one sentence each; a sound one has none."""
@@ -162,9 +183,27 @@ def _offer_faults(offer: DomainOffer) -> Iterator[str]:
     yield from _twice("saes", offer.saes)
     if any(border.domain == offer.domain for border in offer.borders):
         yield "borders: a domain does not border on itself"
+    yield from _gate_faults(offer)
     quantities = (offer.transit_bps, offer.epsilon, *(border.rate_bps for border in offer.borders))
     if not all(0 <= each < 1e18 for each in quantities) or not 0 <= offer.price_eur_per_mib <= PRICE_MAX:
         yield "rates, epsilon and price: expected numbers of zero or more"
+
+
+def _gate_faults(offer: DomainOffer) -> Iterator[str]:
+    if len(offer.gates) > BORDERS_MAX or len(offer.crossings) > CROSSINGS_MAX:
+        yield f"gates, crossings: expected at most {BORDERS_MAX} and {CROSSINGS_MAX}"
+    yield from _twice("gates", (gate.border for gate in offer.gates))
+    neighbours = {border.domain for border in offer.borders}
+    for gate in offer.gates:
+        if gate.domain not in neighbours:
+            yield f"gates: {gate.node} leads to {gate.domain!r}, which is none of the borders"
+    nodes = {gate.node for gate in offer.gates}
+    yield from _twice("crossings", (f"{each.entrance} to {each.exit}" for each in offer.crossings))
+    for crossing in offer.crossings:
+        if not {crossing.entrance, crossing.exit} <= nodes or crossing.entrance == crossing.exit:
+            yield f"crossings: {crossing.entrance} to {crossing.exit} does not lead from gate to gate"
+        if not 0 <= crossing.cost < 1e6:
+            yield f"crossings: cost {crossing.cost}; expected 0 or more"
 
 
 def _twice(place: str, names: Iterable[str]) -> Iterator[str]:

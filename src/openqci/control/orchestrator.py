@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 
+from openqci.control.gateways import Gateways
 from openqci.control.offers import Destination, DomainOffer, DomainWay, WayTable, verify_offer
 from openqci.control.routing import Route, Router
 from openqci.core.errors import PeerMisbehaved
@@ -81,6 +82,7 @@ class Orchestrator:
         self._keys = dict(keys)
         self._tables: dict[str, WayTable] = {}
         self._stale: set[str] = set()
+        self._gateways: Gateways | None = None
         self._drawn: tuple[dict[tuple[str, str], float], Router] | None = None
 
     def receive_offer(self, text: bytes, now_s: float) -> DomainOffer:
@@ -155,6 +157,14 @@ class Orchestrator:
             if other.domain != offer.domain and (both := named.intersection(other.saes)):
                 text = f"{offer.domain} offers {min(both)!r}, which is an application of {other.domain}"
                 raise PeerMisbehaved(text)
+
+    def gateways(self) -> Gateways:
+        """Return the map of all gates, by the offers that name theirs."""
+        if self._gateways is None:
+            self._gateways = Gateways(self.offers)
+        elif self._gateways.offers != self.offers:
+            self._gateways = self._gateways.renewed(self.offers)
+        return self._gateways
 
     def _look_again(self) -> None:
         """An offer has changed: every table is looked at again when it is asked for next."""

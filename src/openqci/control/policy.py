@@ -90,8 +90,13 @@ class RoutePolicy(msgspec.Struct, frozen=True):
     @property
     def names_places(self) -> bool:
         """Whether any node or link can be refused at all; most policies name none."""
+        return self.names_more_than_sites or any((self.avoid_sites, self.avoid_links))
+
+    @property
+    def names_more_than_sites(self) -> bool:
+        """Whether a node can be refused for what is known of it, and not by its name alone."""
         avoids = self.avoid_countries, self.avoid_domains, self.avoid_operators
-        return any((*avoids, self.avoid_sites, self.avoid_links, self.trust_min > 0))
+        return any(avoids) or self.trust_min > 0
 
     @property
     def bounded(self) -> bool:

@@ -18,10 +18,12 @@ measurements.
 [('ab', 'bc'), ('da', 'cd')]
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -29,6 +31,9 @@ import numpy.typing as npt
 
 from openqci.control.policy import ANY_ROUTE, HOPS_BOUND_MAX, LinkFacts, NodeFacts, RoutePolicy
 from openqci.core.identifiers import LinkId, SiteId, is_border
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Cost = Callable[[LinkId, SiteId], float]
 """Cost of one hop when ``SiteId`` sends over it: above zero; ``inf`` if it must not be used."""
@@ -149,6 +154,22 @@ class Router:
         """Every (link, sender), in the order of the arrays of :class:`Prices`."""
         return zip(self._links, self._senders, strict=True)
 
+    @property
+    def hops(self) -> Iterator[tuple[LinkId, SiteId, SiteId]]:
+        """Every hop once, with its ends."""
+        for link, sender in self.edges:
+            receiver = self._sites[self._arcs.ends[len(self._sites) + self._hop_of[link, sender]][1] // 2]
+            if sender < receiver:
+                yield link, sender, receiver
+
+    def place(self, edge: tuple[LinkId, SiteId]) -> int:
+        """Return the place of a (link, sender) in the arrays of :class:`Prices`."""
+        return self._hop_of[edge]
+
+    def length(self, prices: Prices, policy: RoutePolicy) -> Floats:
+        """Return the part that each hop takes of a policy's bounds, in the order of the prices."""
+        return self._length(prices, policy)[len(self._sites) :]
+
     def route(
         self, source: SiteId, target: SiteId, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE
     ) -> Route | None:
@@ -188,10 +209,73 @@ class Router:
         if start is None or end is None or start == end or self._parts[2 * start] != self._parts[2 * end]:
             return ()
         prices = cost if isinstance(cost, Prices) else self.price(cost)
-        search = _Search(self._arcs, self._open(prices, policy), 2 * start + 1, 2 * end, policy.node_disjoint)
+        ends = (2 * start + 1,) * k, (2 * end,) * k
+        search = _Search(self._arcs, self._open(prices, policy), *ends, policy.node_disjoint)
         if not policy.bounded:
-            return self._routes(search.ways(k))
+            return self._routes(search.ways())
         return self._bounded_routes(search, k, prices, policy)
+
+    def segments(
+        self,
+        starts: Sequence[SiteId],
+        ends: Sequence[SiteId],
+        cost: Cost | Prices,
+        policy: RoutePolicy = ANY_ROUTE,
+        source: SiteId | None = None,
+        target: SiteId | None = None,
+    ) -> tuple[Route, ...]:
+        """Return routes of least total cost that share nothing, from the starts to the ends in any matching.
+
+        For a network that is part of a larger one: each segment comes in at a start and leaves at an end, and
+        may be one node alone. ``source`` and ``target`` are the ends of the whole, which several segments
+        may begin or end at and none may pass; they are exempt from the policy. Fewer segments than
+        starts if there is no room for all: **count them**. Bounds of the policy are not looked at.
+        """
+        prices = cost if isinstance(cost, Prices) else self.price(cost)
+        costs = self._open(prices, policy)
+        for end in (source, target):
+            if end in self._index:
+                costs[self._index[end]] = inf
+        first = [2 * self._index[site] + (site == source) for site in starts]
+        last = [2 * self._index[site] + (site != target) for site in ends]
+        search = _Search(self._arcs, costs, first, last, policy.node_disjoint)
+        return tuple(self._segment(way) for way in search.ways(keep_starts=True))
+
+    def flow(
+        self,
+        ports: Sequence["Port"],
+        cost: Cost | Prices,
+        policy: RoutePolicy = ANY_ROUTE,
+        passed_by_none: Collection[SiteId] = (),
+        like: "Flow | None" = None,
+    ) -> "Flow":
+        """Return what the network carries of a question between ports, nothing yet; see :class:`Flow`.
+
+        ``like`` is one that was made of the same before, so that not all is found anew.
+        """
+        prices = cost if isinstance(cost, Prices) else self.price(cost)
+        costs = self._open(prices, policy)
+        for site in passed_by_none:
+            costs[self._index[site]] = inf
+        return Flow(self, costs, ports, like)
+
+    def costs_between(
+        self,
+        sources: Sequence[SiteId],
+        targets: Sequence[SiteId],
+        cost: Cost | Prices,
+        policy: RoutePolicy = ANY_ROUTE,
+    ) -> Floats:
+        """Return the cost of the cheapest route from each source to each target, ``inf`` where there is none.
+
+        Every source and target must be known; all are exempt from the policy, as ends are.
+        """
+        prices = cost if isinstance(cost, Prices) else self.price(cost)
+        costs = self._arcs.forward(self._open(prices, policy))
+        starts = [2 * self._index[site] + 1 for site in sources]
+        grains = self._arcs.distances(costs, starts)[:, [2 * self._index[site] for site in targets]]
+        same = [[source == target for target in targets] for source in sources]
+        return np.where(same, 0.0, grains * COST_GRAIN)
 
     def in_order(
         self, source: SiteId, target: SiteId, cost: Cost | Prices, policy: RoutePolicy = ANY_ROUTE
@@ -249,7 +333,8 @@ class Router:
         """Return the costs of all forward arcs, infinite where the policy lets no route pass."""
         nodes = np.zeros(len(self._sites))
         grains = prices.grains
-        if policy.names_places:
+        nodes[[self._index[SiteId(site)] for site in policy.avoid_sites if site in self._index]] = inf
+        if policy.names_more_than_sites:
             refused = [policy.refuses_node(self.node_facts(site)) is not None for site in self._sites]
             nodes[refused] = inf
         if policy.avoid_links or (self._link_facts and not policy.computational):
@@ -267,7 +352,7 @@ class Router:
 
         def kept_at(price: float) -> tuple[Route, ...]:
             search.costs = _scaled(plain + price * length)
-            routes = self._routes(search.ways(k))
+            routes = self._routes(search.ways())
             return routes if len(routes) == k and self._keeps(routes, prices, policy) else ()
 
         if best := kept_at(0.0):
@@ -295,7 +380,7 @@ class Router:
             for other in seen:
                 if (other.sites[: place + 1], other.links[:place]) == (root, links):
                     here[count + self._hop_of[other.links[place], site]] = inf
-            ways = _Search(self._arcs, here, 2 * self._index[site] + 1, end, True).ways(1)
+            ways = _Search(self._arcs, here, (2 * self._index[site] + 1,), (end,), True).ways()
             for rest in self._routes(ways):
                 yield Route(root[:-1] + rest.sites, links + rest.links)
             # From here on no branch may come back to this node.
@@ -336,10 +421,69 @@ class Router:
         sites = (*(self._senders[hop] for hop in hops), last)
         return Route(sites, tuple(self._links[hop] for hop in hops))
 
+    def _segment(self, way: Sequence[int]) -> Route:
+        """Return the route of a way that begins with its first vertex; it may have no hop."""
+        start, *arcs = way
+        hops = [arc for arc in arcs if arc >= len(self._sites)]
+        return self._route(hops) if hops else Route((self._sites[start // 2],), ())
+
     def _cheapest_hop(self, sender: int, receiver: int, costs: Floats) -> int:
         """Return the number of the hop between two neighbours, given the costs of all forward arcs."""
         arc = self._arcs.cheapest(2 * sender + 1, 2 * receiver, costs.__getitem__)
         return arc - len(self._sites)
+
+
+@dataclass(frozen=True, order=True)
+class Port:
+    """Where routes of a larger network come in or go out: before a node is passed, or behind it."""
+
+    site: SiteId
+    behind: bool
+
+
+class Flow:
+    """What one network carries of the routes of a larger one, and what it would cost to carry more.
+
+    Routes that are carried already may be bent for it: the cost from port to port is that of all routes with
+    one more, less that of all before, and may be below zero.
+    """
+
+    def __init__(self, router: Router, costs: Floats, ports: Sequence[Port], like: "Flow | None") -> None:
+        self.ports = list(ports)
+        self._router, self._arcs = router, router._arcs
+        self._vertices = [2 * router._index[port.site] + port.behind for port in ports]
+        self._search = _Search(self._arcs, costs, (), (), node_disjoint=True)
+        self._residual = self._arcs.forward(costs)
+        self._used: dict[int, int] = {}
+        self._paths = like._found() if like is not None else None
+
+    def table(self) -> Floats:
+        """Return the cost of one more route from each port to each, ``inf`` where there is none."""
+        return self._found()[0][:, self._vertices] * COST_GRAIN
+
+    def push(self, entrance: Port, leave: Port) -> bool:
+        """Carry one more route from port to port; False, and nothing is changed, if there is no way."""
+        row, end = self.ports.index(entrance), self._vertices[self.ports.index(leave)]
+        distances, before = self._found()
+        if distances[row, end] == inf:
+            return False
+        steps = list(_steps(before[row].tolist(), end))
+        self._search._augment(self._residual, self._residual, steps, self._used)
+        self._paths = None
+        return True
+
+    def segments(self, entrances: Iterable[Port]) -> tuple[Route, ...]:
+        """Return what is carried as routes, one from each port at which the larger network comes in."""
+        leaving = self._search.leaving(self._used)
+        return tuple(
+            self._router._segment([start, *self._search._follow(start, leaving)])
+            for start in (2 * self._router._index[port.site] + port.behind for port in entrances)
+        )
+
+    def _found(self) -> tuple[Floats, Indices]:
+        if self._paths is None:
+            self._paths = self._arcs.all_paths(self._residual, self._vertices)
+        return self._paths
 
 
 class RouteTree:
@@ -416,15 +560,34 @@ class _Arcs:
 
     # SciPy is imported where it is used: a node that goes by its last configuration starts without it.
 
-    def tree(self, costs: Floats, start: int) -> tuple[Floats, Indices]:
-        """Return distances from ``start`` and the vertex before each."""
-        from scipy.sparse import csr_array
+    def tree(self, costs: Floats, *starts: int) -> tuple[Floats, Indices]:
+        """Return distances from the nearest start, and the vertex before each (below zero: none)."""
         from scipy.sparse.csgraph import dijkstra
 
+        graph = self._graph(costs)
+        distances, before, _ = dijkstra(graph, indices=starts, return_predecessors=True, min_only=True)
+        return distances, before
+
+    def distances(self, costs: Floats, starts: Sequence[int]) -> Floats:
+        """Return distances from each start to each vertex."""
+        from scipy.sparse.csgraph import dijkstra
+
+        distances: Floats = dijkstra(self._graph(costs), indices=starts)
+        return distances
+
+    def all_paths(self, costs: Floats, starts: Sequence[int]) -> tuple[Floats, Indices]:
+        """Return distances from each start, and the vertices before; costs may be below zero."""
+        from scipy.sparse.csgraph import dijkstra, johnson
+
+        find = johnson if (costs < 0).any() else dijkstra
+        distances, before = find(self._graph(costs), indices=starts, return_predecessors=True)
+        return distances, before
+
+    def _graph(self, costs: Floats) -> "csr_array":
+        from scipy.sparse import csr_array
+
         matrix = (costs[self.order], self.columns, self.starts)
-        graph = csr_array(matrix, shape=(self.vertices, self.vertices))
-        distances, before = dijkstra(graph, indices=[start], return_predecessors=True)
-        return distances[0], before[0]
+        return csr_array(matrix, shape=(self.vertices, self.vertices))
 
     def parts(self) -> list[int]:
         """Return a number for each vertex, equal for those that arcs join."""
@@ -448,40 +611,62 @@ class _Arcs:
 
 @dataclass
 class _Search:
-    """Ways from one vertex to another, one after the other, each at the least more cost."""
+    """Ways from vertices to vertices, one after the other, each at the least more cost.
+
+    A vertex that stands several times among the starts or the ends has so many ways begin or end there.
+    """
 
     arcs: _Arcs
     costs: Floats
     """Of the forward arcs."""
-    start: int
-    end: int
+    starts: Sequence[int]
+    ends: Sequence[int]
     node_disjoint: bool
 
-    def ways(self, k: int) -> list[list[int]]:
-        """Return up to k ways as lists of forward arcs, cheapest first."""
+    def ways(self, *, keep_starts: bool = False) -> list[list[int]]:
+        """Return up to as many ways as there are starts, as lists of forward arcs, cheapest first.
+
+        With ``keep_starts`` each has its first vertex before its arcs.
+        """
         residual = self.arcs.forward(self.costs)
         potentials = np.zeros(self.arcs.vertices)
         used: dict[int, int] = {}
-        found = 0
-        while found < k:
-            # With potentials no arc of the residual graph costs less than zero (Edmonds and Karp, 1972).
+        starts, ends = Counter(self.starts), Counter(self.ends)
+        begun: list[int] = []
+        while starts and ends:
+            # With potentials no arc of the residual graph costs less than zero (Edmonds and Karp, 1972); the
+            # starts that are left keep the potential 0, since they are at no distance from themselves.
             reduced = residual + potentials[self.arcs.tails] - potentials[self.arcs.heads]
-            distances, before = self.arcs.tree(reduced, self.start)
-            if distances[self.end] == inf:
+            distances, before = self.arcs.tree(reduced, *sorted(starts))
+            end = min(ends, key=lambda vertex: (float(distances[vertex] + potentials[vertex]), vertex))
+            if distances[end] == inf:
                 break
-            self._augment(residual, reduced, before, used)
-            potentials += np.minimum(distances, distances[self.end])
-            found += 1
+            steps = list(_steps(before.tolist(), end))
+            self._augment(residual, reduced, steps, used)
+            potentials += np.minimum(distances, distances[end])
+            begun.append(steps[-1][0] if steps else end)
+            starts, ends = starts - Counter(begun[-1:]), ends - Counter([end])
+        leaving = self.leaving(used)
+        ways = [(start, self._follow(start, leaving)) for start in begun]
+        ways.sort(key=lambda way: (float(self.costs[way[1]].sum()), len(way[1]), way[1]))
+        return [[start, *arcs] if keep_starts else arcs for start, arcs in ways]
+
+    def leaving(self, used: Mapping[int, int]) -> dict[int, list[int]]:
+        """Return the arcs that all ways use together, by the vertex that they leave."""
         leaving: dict[int, list[int]] = {}
         for arc in sorted(arc for arc, times in used.items() for _ in range(times)):
             leaving.setdefault(self.arcs.ends[arc][0], []).append(arc)
-        ways = [self._follow(leaving) for _ in range(found)]
-        return sorted(ways, key=lambda way: (float(self.costs[way].sum()), len(way), way))
+        return leaving
 
-    def _augment(self, residual: Floats, reduced: Floats, before: Indices, used: dict[int, int]) -> None:
-        """Send one more route along the path that was found; twins take back what earlier ones used."""
+    def _augment(
+        self, residual: Floats, reduced: Floats, steps: Iterable[tuple[int, int]], used: dict[int, int]
+    ) -> None:
+        """Send one more route along the path that was found; twins take back what earlier ones used.
+
+        Of parallel arcs it takes the cheapest by the ``reduced`` costs.
+        """
         count = len(self.costs)
-        for tail, head in _steps(before.tolist(), self.end):
+        for tail, head in steps:
             arc = self.arcs.cheapest(tail, head, reduced.__getitem__)
             if arc < count:
                 used[arc] = used.get(arc, 0) + 1
@@ -498,14 +683,15 @@ class _Search:
         """Whether several routes may use a forward arc: one through a node, where only links must differ."""
         return not self.node_disjoint and arc < self.arcs.vertices // 2
 
-    def _follow(self, leaving: dict[int, list[int]]) -> list[int]:
+    def _follow(self, start: int, leaving: dict[int, list[int]]) -> list[int]:
         """Take one way out of what all use together, the arcs that leave each vertex.
 
-        There are no circles in it: they would cost.
+        There are no circles in it: they would cost. It ends where no arc is left: as many ways end at a
+        vertex as come in and do not go on.
         """
         way: list[int] = []
-        vertex = self.start
-        while vertex != self.end:
+        vertex = start
+        while leaving.get(vertex):
             way.append(arc := leaving[vertex].pop(0))
             vertex = self.arcs.ends[arc][1]
         return way

@@ -159,8 +159,8 @@ def depart(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> Jo
     depart = partial(set_out, transaction)
     begun = begin(view, wanted, journey.batch_tag, public, time.time(), depart=depart)
     sent = replace(journey, order=begun.order)
-    for relay, frame in begun.relays:
-        sent = with_frame(sent, relay, frame)
+    for _, frame in begun.relays:
+        sent = with_frame(sent, frame)
     return sent
 
 
@@ -188,7 +188,7 @@ def carry_on(transaction: StoreTransaction, journey: Journey, ring: KemRing) -> 
         sent = forward(view, wire, bridges=bridges)
         if isinstance(sent, RelayRefused):
             return refused(transaction, rest, relay, sent, relay.links[frame.hop_index])
-        return with_frame(rest, relay, sent)
+        return with_frame(rest, sent)
     arrival = terminate(view, wire, bridges=bridges)
     if isinstance(arrival, RelayRefused):
         return refused(transaction, rest, relay, arrival, relay.links[frame.hop_index])
@@ -224,7 +224,7 @@ def next_leg(
             log.info("relay %s cannot go on behind the border at %s: %s", leg.relay_id, view.kme, shortage)
             return failed(transaction, journey, leg, str(shortage), forged=False)
         copy.wipe()
-    return with_frame(journey, leg, frame)
+    return with_frame(journey, frame)
 
 
 def keep(transaction: StoreTransaction, journey: Journey, arrival: RelayArrival, ring: KemRing) -> Journey:
@@ -278,13 +278,14 @@ def failed(
     return replace(journey, outcome=share_failed(view, relay.relay_id, reason, forged=forged))
 
 
-def with_frame(journey: Journey, relay: RelayOrder, wire: bytes) -> Journey:
+def with_frame(journey: Journey, wire: bytes) -> Journey:
     """Put a frame on its way and write down which range of which hop it has spent."""
     frame = decode_frame(wire)
     spends = journey.spends
     if not frame.bridged:
-        link, sender, _ = relay.hop(frame.hop_index)
-        spends = (*spends, (link, sender, frame.offset_bytes, hop_bytes(relay.key_bytes)))
+        # By the frame's own order: that of the leg which it travels on.
+        link, sender, _ = frame.order.hop(frame.hop_index)
+        spends = (*spends, (link, sender, frame.offset_bytes, hop_bytes(frame.order.key_bytes)))
     return replace(journey, frames=(*journey.frames, wire), spends=spends)
 
 

@@ -10,19 +10,11 @@ from math import inf
 from typing import Any, Protocol
 
 from openqci.cli.up.clock import SimulatedClock
+from openqci.cli.up.federation import Federation
 from openqci.cli.up.kem_ring import KemRing
 from openqci.cli.up.relay_run import RelayDone, RelayFailed, Spend, run_relay
-from openqci.control import (
-    LinkFacts,
-    NodeFacts,
-    PairDemand,
-    Prices,
-    Route,
-    RoutePolicy,
-    Router,
-    affordable_bytes,
-    batch_bytes,
-)
+from openqci.control import PairDemand, Route, RoutePolicy, affordable_bytes, batch_bytes
+from openqci.control.gateways import Way
 from openqci.control.routing import PATHS_MAX
 from openqci.core.errors import OpenQCIError
 from openqci.core.identifiers import LinkId, SaeId, SiteId, is_border, kme_of_site
@@ -93,6 +85,8 @@ class Pair:
     relaying: bool = False
     fill_up: bool = False
     routes: tuple[Route, ...] = ()
+    ways: tuple[Way, ...] = ()
+    why_not: str = ""
     routed_at_s: float = -inf
     served_at_s: float = -inf
 
@@ -133,14 +127,17 @@ class EndToEnd:
         self.policy, self.ring = policy, KemRing(store)
         self.store, self.network, self.book, self.clock = store, network, book, clock
         self.arrived, self.shortage_changed = arrived, shortage_changed
-        self.router = Router(
-            network.edges(),
-            nodes=[NodeFacts(site.site_id, site.country, site.domain) for site in network.sites.values()],
-            links=[LinkFacts(hop.link_id, hop.parent_link) for hop in network.hops.values()],
+        self.federation = Federation(
+            network,
+            self._cost,
+            lambda link: book.lines[link].epsilon,
+            lambda link: book.lines[link].forecast.secret_key_rate_bps,
+            lambda link: book.lines[link].trouble,
+            book.shut_borders,
+            clock.now_s(),
         )
         self.pairs: dict[tuple[SaeId, SaeId], Pair] = {}
         self.special: dict[tuple[SaeId, SaeId, KeyDemands], Pair] = {}
-        self._prices: Prices | None = None
         self.shortage = Shortage()
         self.relays = 0
         self.recent: deque[dict[str, Any]] = deque(maxlen=ROUTES_SHOWN)
@@ -164,7 +161,7 @@ class EndToEnd:
                 self._tasks.add(task := asyncio.create_task(self._find_sites(master, slave, wanted_bytes)))
                 task.add_done_callback(self._tasks.discard)
                 return None
-            if not self.router.connected(ends[0], ends[1]):
+            if not self.federation.connected(ends[0], ends[1]):
                 return f"no chain of QKD links joins {ends[0]} and {ends[1]}; they wait for the space segment"
             if len(self.pairs) >= PAIRS_MAX:
                 return f"this network serves {PAIRS_MAX} pairs of SAEs already"
@@ -189,7 +186,7 @@ class EndToEnd:
             special = Pair(master, slave, pair.start, pair.end, demands)
             special.routes = self._routes(special)
             if not special.routes:
-                return "no routes are known that keep to these demands"
+                return f"no routes are known that keep to these demands: {special.why_not}"
             if len(self.special) >= SPECIAL_PAIRS_MAX:
                 idle = (key for key, each in self.special.items() if not each.relaying)
                 del self.special[next(idle, next(iter(self.special)))]
@@ -213,7 +210,7 @@ class EndToEnd:
     def next_way(self, master: SaeId, slave: SaeId) -> Route | None:
         """Return the way that the next keys of a pair go as things are, or None if there is none."""
         pair = self.pairs.get((master, slave))
-        self._prices = None
+        self.federation.look(self.clock.now_s())
         routes = self._routes(pair) if pair is not None else ()
         return routes[0] if routes else None
 
@@ -294,7 +291,7 @@ class EndToEnd:
         await self._read_stocks()
         shortage = Shortage()
         # Waiting pairs first, in turn: how much one asks for buys it no place before the others (I9).
-        self._prices = None
+        self.federation.look(self.clock.now_s())
         all_pairs = [*self.pairs.values(), *self.special.values()]
         for pair in sorted(all_pairs, key=lambda pair: (not pair.waiting_bytes, pair.served_at_s)):
             if not pair.relaying:
@@ -366,23 +363,39 @@ class EndToEnd:
         return len(pair.routes) == pair.paths
 
     def _routes(self, pair: Pair) -> tuple[Route, ...]:
-        """Return the cheapest disjoint routes that keep to a pair's demands, or none if there are too few."""
-        if self._prices is None:
-            self._prices = self.router.price(self._cost, self._epsilon)
+        """Return disjoint routes that keep to a pair's demands, or none if there are too few.
+
+        Without the orchestrator a pair keeps to the borders of its last routes.
+        """
+        policy = self._policy(pair)
+        if policy is None:
+            return ()
+        found = self.federation.routes(pair.start, pair.end, pair.paths, policy)
+        routes, pair.why_not = found.routes, found.reason
+        if routes:
+            pair.ways = found.ways
+        elif pair.ways and self.federation.orchestrator_lost:
+            routes = self.federation.along(pair.ways, pair.start, pair.end, policy)
+        # A way from one side of a border to the other has no QKD link, and so no key to give.
+        return routes if len(routes) == pair.paths and all(route.hops for route in routes) else ()
+
+    def _policy(self, pair: Pair) -> RoutePolicy | None:
+        """Return what a pair's routes must keep to, or None if that cannot be."""
         demands = pair.demands
         avoid = frozenset(demands.avoid)
-        policy = RoutePolicy(
+        if avoid & {pair.start, pair.end}:
+            pair.why_not = "an end of the pair is to be avoided"
+            return None
+        if pair.paths > PATHS_MAX:
+            pair.why_not = f"{pair.paths} ways; at most {PATHS_MAX} are looked for"
+            return None
+        return RoutePolicy(
             avoid_domains=avoid & frozenset(self.network.domains),
             avoid_sites=avoid,
             avoid_links=avoid,
             hops_max=demands.max_hops,
             epsilon_max=demands.max_epsilon,
         )
-        if avoid & {pair.start, pair.end} or pair.paths > PATHS_MAX:
-            return ()
-        routes = self.router.disjoint_routes(pair.start, pair.end, pair.paths, self._prices, policy)
-        # A way from one side of a border to the other has no QKD link, and so no key to give.
-        return routes if len(routes) == pair.paths and all(route.hops for route in routes) else ()
 
     def _may_bridge(self, pair: Pair) -> bool:
         return self.policy is HybridPolicy.EITHER and not pair.demands.no_computational
@@ -446,16 +459,11 @@ class EndToEnd:
         ]
 
     def _cost(self, link_id: LinkId, sender: SiteId) -> float:
-        if is_border(link_id):
-            return inf if link_id in self.book.shut_borders else 0.0
         if self.book.lines[link_id].unusable:
             return inf
         full = max(1.0, self.network.stock.low_bits / 8)
         scarcity = 1 - min(1.0, max(0, self._available(link_id, sender)) / full)
         return 1 + (EMPTY_HOP_COST - 1) * scarcity
-
-    def _epsilon(self, link_id: LinkId) -> float:
-        return 0.0 if is_border(link_id) else self.book.lines[link_id].epsilon
 
     def _available(self, link_id: LinkId, sender: SiteId) -> int:
         stock = self.book.lines[link_id].stock_bytes[sender]
