@@ -51,6 +51,7 @@ class Domain:
     key: SigningKey
     verifying: VerifyingKey
     configuration: DomainConfiguration
+    links: tuple[LinkId, ...]
     offer: DomainOffer | None = None
     looked_at_s: float = 0.0
     closed: dict[LinkId, str] = field(default_factory=dict)
@@ -140,7 +141,7 @@ class Federation:
 
     def _configure(self, domain: Domain) -> None:
         """Give the nodes of a domain a new configuration if a link came or went."""
-        closed = {link: reason for link, *_ in domain.interior.router.hops if (reason := self._trouble(link))}
+        closed = {link: reason for link in domain.links if (reason := self._trouble(link))}
         if closed == domain.closed:
             return
         for link in domain.closed.keys() - closed.keys():
@@ -185,7 +186,9 @@ class Federation:
         controller = Controller(self._laid_down(name, interior))
         made = controller.next_configuration(now_s)
         first = made if made is not None else self._laid_down(name, interior)
-        return Domain(interior, controller, key, verifying, signed.verify(signed.sign(first, key), verifying))
+        configuration = signed.verify(signed.sign(first, key), verifying)
+        links = tuple(link for link, *_ in interior.router.hops)
+        return Domain(interior, controller, key, verifying, configuration, links)
 
     def _laid_down(self, name: DomainId, interior: Interior) -> DomainConfiguration:
         """Return what the operator of a domain lays down: its nodes, links and borders."""

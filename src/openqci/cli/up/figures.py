@@ -123,6 +123,7 @@ class NetworkFigures:
                 for link_id in self._hops_of[site.site_id]
             ],
             "keys_delivered": self._keys_delivered().get(kme_of_site(site.site_id), 0),
+            "beside": self._beside(site.site_id),
             "pair_stocks": [
                 {"master": pair.master, "slave": pair.slave, "stock_bits": 8 * pair.stock_bytes}
                 for pair in self._end_to_end.pairs.values()
@@ -155,6 +156,12 @@ class NetworkFigures:
             "hops_with_key": sum(line.stock_bits > 0 for line in lines),
             "hops_distilling": sum(line.distilling_since_s is not None for line in lines),
         }
+
+    def _beside(self, site_id: SiteId) -> list[SiteId]:
+        """Return the nodes of other domains that stand in the same site, at its borders."""
+        borders = self._network.borders
+        guests = [border.node for border in borders if border.partner == site_id]
+        return guests + [border.partner for border in borders if border.node == site_id]
 
     def _node_facts(self, site: Site) -> dict[str, Any]:
         return {

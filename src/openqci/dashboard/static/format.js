@@ -64,9 +64,10 @@ const KINDS = {
   gateway: "Space gateway",
   satellite: "Satellite, trusted node",
   strategic_site: "Strategic site",
+  border_node: "Border node",
   overseas_node: "Overseas node",
 };
 
 /** @param {{kind: string, generated?: boolean}} node */
 export const kindName = (node) =>
-  node.generated ? "Trusted node on a long link" : (KINDS[node.kind] ?? node.kind.replaceAll("_", " "));
+  node.generated && node.kind !== "border_node" ? "Trusted node on a long link" : (KINDS[node.kind] ?? node.kind.replaceAll("_", " "));

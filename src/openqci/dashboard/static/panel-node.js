@@ -23,6 +23,7 @@ export function nodeBody(model, node, live) {
       ["KME", el("code", {}, node.kme_id)], ["ETSI GS QKD 014", el("code", {}, node.url)],
       ["Applications (SAE)", node.saes?.length ? el("span", {}, ...node.saes.map((/** @type {string} */ sae) => el("code", {}, sae))) : "none enrolled"],
       ["Id", el("code", {}, node.site_id)],
+      ...(node.beside?.length ? [["In the same site, of another domain", el("span", {}, ...node.beside.map((/** @type {string} */ id) => el("code", {}, id)))]] : []),
     ])),
   ];
 }
