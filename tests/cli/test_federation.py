@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from openqci.cli.up.kem_ring import KemRing
 from openqci.cli.up.relay_run import Journey, one_step, run_relay, settle_pending
 from openqci.cli.up.relaying import EndToEnd, Pair
-from openqci.core.identifiers import DomainId, KmeId, LinkId, SaeId, SiteId, kme_of_site
+from openqci.core.identifiers import DomainId, KmeId, LinkId, SaeId, SiteId, is_border, kme_of_site
 from openqci.core.provenance import KeyPath, Provenance
 from openqci.delivery import SaeDirectory, SaeRecord
+from openqci.delivery.border_account import Crossed, crossed
 from openqci.delivery.end_to_end import EndToEndOrder, HybridPolicy, KeyWanted, due_keys, open_orders
 from openqci.delivery.pair_stock import Role, batch_of
 from openqci.keystore.ports import KmeView, StoreTransaction
@@ -156,8 +158,17 @@ def test_both_ends_hold_the_same_and_nobody_between(
     made = store.submit(partial(provenance, order=done.order)).result()
     assert made.hops == len(paths[0].qkd_links)
     assert [way.borders for way in made.ways] == [each.borders for each in paths]
+    crossings = [pair for each in paths for pair in zip(each.links, pairwise(each.route), strict=True)]
+    counted = {ends for link, ends in crossings if is_border(link)}
+    for near, far in (map(kme_of_site, ends) for ends in counted):
+        assert Crossed(far, "out", 1, 256) in store.submit(partial(counts, kme=near)).result()
+        assert Crossed(near, "in", 1, 256) in store.submit(partial(counts, kme=far)).result()
     key = batch(store, done.order, "master")
     assert key is not None and key == batch(store, done.order, "slave")
+
+
+def counts(transaction: StoreTransaction, kme: KmeId) -> list[Crossed]:
+    return crossed(KmeView(transaction, kme))
 
 
 def provenance(transaction: StoreTransaction, order: EndToEndOrder) -> Provenance:

@@ -13,7 +13,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Register ``openqci federation`` with its verbs."""
     parser = subparsers.add_parser("federation", help="accounts of what crossed the borders of a network")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    account = verbs.add_parser("account", help="what crossed the borders of a running node")
+    account = verbs.add_parser(
+        "account", help="what crossed the borders of a node, or of a whole network here"
+    )
+    account.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        help="a network of openqci up, running or not, in place of a node",
+    )
     account.add_argument("--config", metavar="FILE", type=Path, default=Path("kme.toml"), help="its kme.toml")
     account.add_argument(
         "--certificate", metavar="FILE", type=Path, help="the caller's certificate (default: the node's own)"
@@ -30,6 +38,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def show_account(args: argparse.Namespace) -> int:
     """Print the account of a running node, which is checked line by line on the way."""
+    if args.data_dir is not None:
+        return show_crossings(args.data_dir, as_json=args.json)
     from openqci.services.kme_config_file import load_config
     from openqci.services.operator_client import OperatorClient
 
@@ -45,6 +55,67 @@ def show_account(args: argparse.Namespace) -> int:
     check(lines)
     print(json.dumps(document, indent=2) if args.json else "\n".join(sum_lines(document)))
     return 0
+
+
+def show_crossings(data_dir: Path, *, as_json: bool) -> int:
+    """Print what crossed the borders of a network on this machine, by both sides; 1 if they differ."""
+    rows = crossings_of(data_dir)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            differs = "  THE OTHER SIDE HAS COUNTED OTHERWISE" if row["differs"] else ""
+            way = f"{row['from_domain']} > {row['to_domain']}"
+            crossed = f"{row['shares']:>9,} shares {row['key_bytes']:>14,} bytes"
+            print(f"{way:10} {row['border']:60} {crossed}{differs}")
+        print(f"{sum(row['shares'] for row in rows):,} shares of keys have crossed borders")
+    return 1 if any(row["differs"] for row in rows) else 0
+
+
+def crossings_of(data_dir: Path) -> list[dict[str, Any]]:
+    """Return a row for each border and direction, with what either side has counted."""
+    from openqci.cli.up.commission import open_store
+    from openqci.core.identifiers import kme_of_site
+    from openqci.delivery.border_account import crossed
+    from openqci.keystore.ports import KmeView, StoreTransaction
+    from openqci.network import load_scenario
+    from openqci.services.data_directory import DataDirectory
+
+    directory = DataDirectory.open_existing(data_dir)
+    network = load_scenario(directory.scenario)
+    nodes = sorted({site for border in network.borders for site in (border.node, border.partner)})
+
+    def work(transaction: StoreTransaction) -> dict[tuple[str, str, str], tuple[int, int]]:
+        return {
+            (kme, each.partner, each.direction): (each.shares, each.key_bytes)
+            for kme in map(kme_of_site, nodes)
+            for each in crossed(KmeView(transaction, kme))
+        }
+
+    store = open_store(directory)
+    try:
+        counted = store.submit(work).result()
+    finally:
+        store.close()
+    rows = []
+    for border in network.borders:
+        for near, far in ((border.node, border.partner), (border.partner, border.node)):
+            here, there = kme_of_site(near), kme_of_site(far)
+            out = counted.get((here, there, "out"), (0, 0))
+            into = counted.get((there, here, "in"), (0, 0))
+            rows.append(
+                {
+                    "border": border.link_id,
+                    "from_domain": network.sites[near].domain,
+                    "to_domain": network.sites[far].domain,
+                    "shares": out[0],
+                    "key_bytes": out[1],
+                    "shares_counted_there": into[0],
+                    "key_bytes_counted_there": into[1],
+                    "differs": out != into,
+                }
+            )
+    return rows
 
 
 def sum_lines(document: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from openqci.keystore.ports import KmeView
 ACCOUNT_KIND = "border-account"
 HEAD_KIND = "border-account-head"
 USAGE_KIND = "border-usage"
+CROSSED_KIND = "border-crossed"
 FIRST_HASH = "0" * 64
 
 Direction = Literal["in", "out"]
@@ -93,6 +94,32 @@ def entries(view: KmeView, limit: int | None = None) -> Iterator[BorderEntry]:
     """Return the lines of the account in order, at most ``limit``."""
     for _, body in view.records(ACCOUNT_KIND, limit=limit):
         yield msgspec.json.decode(body, type=BorderEntry)
+
+
+class Crossed(msgspec.Struct, frozen=True):
+    """What has crossed a border in one direction, of keys that came about: their shares, and the bytes."""
+
+    partner: KmeId
+    direction: Direction
+    shares: int
+    key_bytes: int
+
+
+def count_crossed(view: KmeView, partner: KmeId, direction: Direction, key_bytes: int) -> None:
+    """Count a share of a key that has crossed to or from a partner: the account of a simulated network.
+
+    Sums instead of lines, since a network that simulates runs for years and nobody bills by it.
+    """
+    name = f"{partner}/{direction}"
+    body = view.record(CROSSED_KIND, name)
+    known = msgspec.json.decode(body, type=Crossed) if body is not None else Crossed(partner, direction, 0, 0)
+    counted = Crossed(partner, direction, known.shares + 1, known.key_bytes + key_bytes)
+    view.put_record(CROSSED_KIND, name, msgspec.json.encode(counted))
+
+
+def crossed(view: KmeView) -> list[Crossed]:
+    """Return what was counted, by partner and direction."""
+    return [msgspec.json.decode(body, type=Crossed) for _, body in view.records(CROSSED_KIND)]
 
 
 def use_quota(

@@ -17,9 +17,10 @@ import msgspec
 
 from openqci.cli.up.kem_ring import KemRing
 from openqci.core.errors import KeyUnavailable, OpenQCIError
-from openqci.core.identifiers import KmeId, LinkId, SiteId, kme_of_site
+from openqci.core.identifiers import KmeId, LinkId, SiteId, is_border, kme_of_site
 from openqci.core.keys import SecretBytes
 from openqci.delivery import BATCH_TAG_BITS, SaeDirectory
+from openqci.delivery.border_account import count_crossed
 from openqci.delivery.end_to_end import (
     BatchGivenUp,
     BatchReady,
@@ -243,6 +244,7 @@ def confirm(transaction: StoreTransaction, journey: Journey) -> Journey:
     outcome = share_confirmed(view, relay.relay_id, word)
     if isinstance(outcome, BatchReady):
         keep_account(view, outcome.order, journey.spends)
+        count_at_borders(transaction, outcome.order)
     elif outcome is not None and outcome.forged:
         log.error("batch %010x: %s; a node of its way has altered it", journey.batch_tag, outcome.reason)
     return replace(journey, words=(), outcome=outcome)
@@ -350,6 +352,16 @@ def keep_account(view: KmeView, order: EndToEndOrder, spends: Iterable[Spend]) -
     view.put_record(RELAY_RECORD, name, msgspec.json.encode(account))
     for old, _ in list(view.records(RELAY_RECORD))[:-RELAY_ACCOUNTS_KEPT]:
         view.drop_record(RELAY_RECORD, old)
+
+
+def count_at_borders(transaction: StoreTransaction, order: EndToEndOrder) -> None:
+    """Count at both sides of each border what has crossed it, each side in its own rooms."""
+    for path in order.paths:
+        for link, near, far in zip(path.links, path.route, path.route[1:], strict=False):
+            if is_border(link):
+                here, there = kme_of_site(SiteId(near)), kme_of_site(SiteId(far))
+                count_crossed(KmeView(transaction, here), there, "out", order.key_bytes)
+                count_crossed(KmeView(transaction, there), here, "in", order.key_bytes)
 
 
 class Bridging:
