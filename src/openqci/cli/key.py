@@ -13,6 +13,7 @@ from typing import Any
 
 from openqci.cli.sae import enrolled_saes, kme_at
 from openqci.core.errors import ConfigurationError, KeyUnavailable, OpenQCIError, RequestRefused
+from openqci.core.identifiers import is_border
 from openqci.crypto import equal
 from openqci.delivery.directory import SaeRecord
 from openqci.delivery.etsi014_model import MANDATORY_NOT_MET, MIN_PATHS_EXTENSION, REQUIRE_EXTENSION
@@ -211,6 +212,11 @@ def ways_of(made: dict[str, Any]) -> list[dict[str, Any]]:
     return list(made.get("paths") or [one])
 
 
+def hops_of(path: dict[str, Any]) -> str:
+    """Return how many QKD hops a way has; borders inside a site are none."""
+    return str(sum(not is_border(link) for link in path["links"]))
+
+
 def folded(route: list[str]) -> list[str]:
     """Put the trusted nodes that the span rule has set on long links into a count, for a reader.
 
@@ -262,7 +268,7 @@ def as_text(report: dict[str, Any]) -> str:
         lines += [
             *(f"route     {' > '.join(folded(path['route']))}" for path in report["paths"]),
             *(f"pass      {pass_text(each)}" for path in report["paths"] for each in path.get("passes", [])),
-            f"hops      {' and '.join(str(len(path['links'])) for path in report['paths'])}{legend}",
+            f"hops      {' and '.join(map(hops_of, report['paths']))}{legend}",
             f"rests on  {foundation(report)}",
             f"epsilon   {report['epsilon']:.3g}",
             f"photons   {'simulated' if report['simulated'] else 'real'}",
