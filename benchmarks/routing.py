@@ -3,12 +3,17 @@
 The same two disjoint routes are asked of networkx's network simplex on the same graph of split nodes; both
 must find the same total length. The single route is asked of networkx's Dijkstra. "With costs asked anew" has
 every hop priced by a function of Python for that one question, as a look at a network that has just changed.
+"Composed" is what the twin does: 27 controllers that see their own interior, and an orchestrator that sees
+gates, each question with nothing kept of the one before but prices and offers.
 """
 
 import networkx
 from _measure import medians_s, tell
 
+from openqci.cli.domains import interiors_of, offer_of
 from openqci.control import Prices, Router
+from openqci.control.composed_routes import Composer
+from openqci.control.gateways import Gateways
 from openqci.core.identifiers import LinkId, SiteId, is_border
 from openqci.network import Network, load_scenario
 
@@ -49,8 +54,25 @@ def all_pairs(router: Router, prices: Prices, cities: list[SiteId]) -> int:
     return sum(tree.route_to(city) is not None for tree in trees for city in cities)
 
 
+def composer_of(network: Network) -> Composer:
+    """Return what composes routes of the network's domains, with the same costs."""
+    interiors = interiors_of(network)
+    for each in interiors.values():
+        each.price(lambda link, _: metres(network, link) / 1000)
+    offers = {name: offer_of(each, 1, 0.0, 1e9, lambda link: 1.0) for name, each in interiors.items()}
+    gateways = Gateways(offers)
+    return Composer(interiors, lambda: gateways)
+
+
+def composed(composer: Composer, k: int) -> object:
+    for each in composer.interiors.values():
+        each.forget()
+    return composer.routes(*ENDS, k)
+
+
 def main() -> None:
     network = load_scenario("eu27")
+    composer = composer_of(network)
     router = Router(network.edges(), network.sites)
     prices = router.price(lambda link, _: metres(network, link) / 1000)
     cities = [site for site in network.sites if not network.sites[site].generated][:CITIES]
@@ -65,6 +87,8 @@ def main() -> None:
             "two": lambda: router.disjoint_routes(*ENDS, 2, prices),
             "three": lambda: router.disjoint_routes(*ENDS, 3, prices),
             "anew": two_asked_anew,
+            "composed one": lambda: composed(composer, 1),
+            "composed two": lambda: composed(composer, 2),
             "networkx one": lambda: networkx.dijkstra_path(plain, *ENDS),
             "networkx two": lambda: networkx.network_simplex(split),
         },
@@ -83,6 +107,8 @@ def main() -> None:
         "ms per two disjoint routes": 1e3 * taken["two"],
         "ms per three disjoint routes": 1e3 * taken["three"],
         "ms per two, with costs asked anew": 1e3 * taken["anew"],
+        "composed by 27 domains: ms per route": 1e3 * taken["composed one"],
+        "composed by 27 domains: ms per two disjoint routes": 1e3 * taken["composed two"],
         f"s for all routes between {len(cities)} cities": pairs["all"],
         "networkx: ms per route": 1e3 * taken["networkx one"],
         "networkx: ms per two disjoint routes": 1e3 * taken["networkx two"],

@@ -57,6 +57,10 @@ class Interior:
     def price(self, cost: Cost, epsilon: Epsilon | None = None) -> None:
         """Take what each hop costs from now on."""
         self._prices = self.router.price(cost, epsilon)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was found at the prices that stand; it is found anew when it is asked for."""
         self._known.clear()
 
     def crossings(self, policy: RoutePolicy = ANY_ROUTE, length_price: float = 0.0) -> Crossings:
