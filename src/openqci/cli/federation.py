@@ -80,9 +80,10 @@ def crossings_of(data_dir: Path) -> list[dict[str, Any]]:
     from openqci.keystore.ports import KmeView, StoreTransaction
     from openqci.network import load_scenario
     from openqci.services.data_directory import DataDirectory
+    from openqci.twin.flights import flown
 
     directory = DataDirectory.open_existing(data_dir)
-    network = load_scenario(directory.scenario)
+    network, _ = flown(load_scenario(directory.scenario))
     nodes = sorted({site for border in network.borders for site in (border.node, border.partner)})
 
     def work(transaction: StoreTransaction) -> dict[tuple[str, str, str], tuple[int, int]]:

@@ -12,6 +12,7 @@ from openqci.core.identifiers import LinkId
 from openqci.links import forecast
 from openqci.network import Hop, Network, load_scenario
 from openqci.services.data_directory import DataDirectory
+from openqci.twin.flights import flown
 from openqci.twin.hops import epsilon_of
 
 RUNNING, RESTING, SCENARIO = "running", "at rest", "by forecast alone"
@@ -47,7 +48,7 @@ def figures_of_data_dir(data_dir: Path) -> NetworkFigures:
     """Return the figures of a network by its running process, or by its store."""
     report = running_status(data_dir)
     state = RUNNING if report is not None else RESTING
-    network = load_scenario(DataDirectory.open_existing(data_dir).scenario)
+    network, _ = flown(load_scenario(DataDirectory.open_existing(data_dir).scenario))
     report = report or resting_status(data_dir)
     hops = [_reading(network, row) for row in report["hops"]]
     return NetworkFigures(network, state, (*hops, *borders_of(network)))
