@@ -257,6 +257,9 @@ def test_orders_reach_the_network_through_its_store_and_their_time_ends_them(sto
     stale = json.dumps({"type": "clear", "by": "of an earlier run"}).encode()
     store.submit(lambda tx: tx.put_record("*", fault_orders.ORDERS, "stale", stale)).result()
 
+    def said(name: str) -> bytes | None:
+        return store.submit(lambda tx: tx.record("*", fault_orders.ANSWERS, name)).result()
+
     async def story(network: Breakable) -> None:
         serving = asyncio.create_task(network.faulting.run())
         await until(lambda: not store.submit(fault_orders.orders_of).result())
@@ -265,6 +268,10 @@ def test_orders_reach_the_network_through_its_store_and_their_time_ends_them(sto
         assert answer.fault_ids == ("f1",)
         with pytest.raises(ConfigurationError, match="stands already as f1"):
             await fault_orders.ask(store, Inject(order))
+        strange = b'{"type": "burn"}'
+        await store.run(lambda tx: tx.put_record("*", fault_orders.ORDERS, "strange", strange))
+        await until(lambda: b"cannot be read" in (said("strange") or b""))
+        await store.run(lambda tx: fault_orders.forget(tx, ["strange"]))
         await until(lambda: not network.faulting.figures())
         assert "its time is over" in dict(network.told())["fault over"]
         left = [

@@ -69,11 +69,18 @@ async def ask(store: SqliteKeyStore, wish: Wish) -> Answer:
     return answer
 
 
-def orders_of(transaction: StoreTransaction) -> list[tuple[str, Wish]]:
-    """Return the orders that wait, each with its name."""
-    return [
-        (name, msgspec.json.decode(body, type=Wish)) for name, body in transaction.records(NETWORK, ORDERS)
-    ]
+def orders_of(transaction: StoreTransaction) -> list[tuple[str, Wish | None]]:
+    """Return the orders that wait, each with its name; None for one that this version cannot read."""
+    return [(name, read_wish(body)) for name, body in transaction.records(NETWORK, ORDERS)]
+
+
+def read_wish(body: bytes) -> Wish | None:
+    """Read an order; None if it is of another version."""
+    try:
+        wish: Wish = msgspec.json.decode(body, type=Wish)
+    except msgspec.DecodeError:
+        return None
+    return wish
 
 
 def answer(transaction: StoreTransaction, name: str, what: Answer) -> None:

@@ -103,10 +103,14 @@ class Faulting:
         """End the floods; everything else ends with the process."""
         await self.floods.close()
 
-    async def do(self, wish: Wish) -> Answer:
+    async def do(self, wish: Wish | None) -> Answer:
         """Do what somebody wants, and say what has come of it."""
         try:
             match wish:
+                case None:
+                    return Answer(
+                        refused="the order cannot be read: is this command of the network's version?"
+                    )
                 case Inject(order=order):
                     fault = await self.begin(order)
                     return Answer((fault.fault_id,), tuple(self._notes(fault)))
