@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvicorn
@@ -20,7 +21,8 @@ from openqci.delivery.etsi014_model import KeyRequest
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.services.kme import WAITING_PER_PAIR_MAX, KmeService
 from openqci.services.kme_server import KMEEndpoint, KMEServer
-from openqci.services.pki import CertificateAuthority
+from openqci.services.pki import CertificateAuthority, write_credentials
+from openqci.services.tls import TlsFiles
 from tests.conformance.etsi014.make import RunningKmes, free_ports
 from tests.delivery.make import ALICE, BOB, LISBON, identity, key_bytes, network, stock_pair
 
@@ -208,3 +210,44 @@ def test_uvicorn_still_has_what_the_peer_protocol_reaches_into() -> None:
     assert "def send_400_response(self, msg: str)" in source
     assert 'self.scope["raw_path"] = full_raw_path' in source
     assert "connections" in vars(uvicorn.server.ServerState())
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_tls_takes_an_answer_at_once_so_that_it_can_be_wiped(
+    loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    """What ``transport.write`` was given is encrypted when it returns, however slowly the other side reads.
+
+    The answers that hold keys are wiped in the same turn; a transport that kept them would send zeros.
+    """
+    authority = CertificateAuthority.open_or_create(tmp_path / "pki")
+    write_credentials(tmp_path / "k", authority.issue_kme(KmeId("kme-a"), ["localhost"]), authority)
+    write_credentials(tmp_path / "s", authority.issue_sae(ALICE), authority)
+    files = {
+        name: TlsFiles(tmp_path / name / "cert.pem", tmp_path / name / "key.pem", tmp_path / "pki" / "ca.pem")
+        for name in "ks"
+    }
+    answers = [b"%08d" % number * (1 << 14) for number in range(40)]
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            for answer in answers:
+                body = bytearray(answer)
+                cast(asyncio.Transport, transport).write(body)
+                body[:] = bytes(len(body))
+            transport.close()
+
+    async def run() -> None:
+        running = asyncio.get_running_loop()
+        server = await running.create_server(Server, "127.0.0.1", 0, ssl=files["k"].server_context())
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "localhost", port, ssl=files["s"].client_context(), limit=1 << 12
+        )
+        await asyncio.sleep(0.2)  # the server's buffers are full by now
+        assert await reader.read(-1) == b"".join(answers)
+        writer.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())

@@ -12,7 +12,7 @@ delivered key       :class:`DeliveredKey`               ``openqci.delivery``
 ==================  ==================================  =================================================
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -42,6 +42,24 @@ class SecretBytes:
 
     def __init__(self, secret: bytes | bytearray | memoryview) -> None:
         self._buffer = bytearray(secret)
+
+    @classmethod
+    def owning(cls, buffer: bytearray) -> Self:
+        """Take a buffer over as it is: whoever had it keeps no reference to it."""
+        made = cls(b"")
+        made._buffer = buffer
+        return made
+
+    @classmethod
+    def joined(cls, parts: "Iterable[SecretBytes]") -> Self:
+        """Return copies of parts as one. A buffer that grew would leave its earlier selves behind."""
+        parts = list(parts)
+        whole = cls(bytes(sum(map(len, parts))))
+        at = 0
+        for part in parts:
+            whole._buffer[at : at + len(part)] = part._buffer
+            at += len(part)
+        return whole
 
     def __len__(self) -> int:
         return len(self._buffer)

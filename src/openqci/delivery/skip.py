@@ -50,6 +50,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     remoteSystemID: tuple[str, ...]
 
 
+HEX = tuple(f"{byte:02x}".encode() for byte in range(256))
+"""Two digits for each byte: written one by one, no text of a whole key comes into being that stays behind."""
+
+
 class SkipKey(msgspec.Struct, frozen=True):
     """Answer of ``GET /key`` before it is written: the key is wiped by who writes it."""
 
@@ -58,10 +62,12 @@ class SkipKey(msgspec.Struct, frozen=True):
 
     def body(self) -> bytearray:
         """Return the JSON document, in a buffer that can be wiped."""
-        head = f'{{"keyId":"{self.key_id}","key":"'.encode()
-        body = bytearray(head)
-        body += self.key.reveal().hex().encode()
-        body += b'"}'
+        head, tail = f'{{"keyId":"{self.key_id}","key":"'.encode(), b'"}'
+        body = bytearray(len(head) + 2 * len(self.key) + len(tail))
+        body[: len(head)], body[-len(tail) :] = head, tail
+        for number, byte in enumerate(self.key.reveal()):
+            at = len(head) + 2 * number
+            body[at : at + 2] = HEX[byte]
         return body
 
 

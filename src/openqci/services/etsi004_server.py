@@ -316,7 +316,7 @@ class Etsi004Server:
                 payload = await reader.readexactly(length)
             frame = await self._service.answer(caller, etsi004_model.decode_request(service, payload))
             try:
-                writer.write(bytes(frame))
+                writer.write(frame)  # encrypted within the call, so that it can be wiped afterwards
                 async with asyncio.timeout(FRAME_S_MAX):
                     await writer.drain()
             finally:

@@ -66,7 +66,7 @@ class Call:
         """*Get status* (5.1)."""
         return msgspec.json.encode(await self.service.status(self.kme, self.peer, self.other))
 
-    async def enc_keys(self) -> bytes:
+    async def enc_keys(self) -> bytearray:
         """*Get key* (5.2)."""
         other, profile = self.other, self.service.profile
         if self.is_get:
@@ -75,7 +75,7 @@ class Call:
             wanted = key_request_from_body(await self.body(), profile)
         return _container(await self.service.get_key(self.kme, self.peer, other, wanted))
 
-    async def dec_keys(self) -> bytes:
+    async def dec_keys(self) -> bytearray:
         """*Get key with key IDs* (5.3)."""
         other, profile = self.other, self.service.profile
         if self.is_get:
@@ -124,7 +124,7 @@ class Call:
         return next((value for key, value in self.headers if key == name), default)
 
 
-METHODS: dict[str, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes]]]] = {
+METHODS: dict[str, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes | bytearray]]]] = {
     "status": (("GET",), Call.status),
     "enc_keys": (("GET", "POST"), Call.enc_keys),
     "dec_keys": (("GET", "POST"), Call.dec_keys),
@@ -132,7 +132,7 @@ METHODS: dict[str, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes]]]] =
 """The verbs of each method. HEAD is none of them: one of enc_keys would spend keys that nobody sees."""
 
 LEASES = "openqci_leases"
-LEASE_METHODS: dict[int, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes]]]] = {
+LEASE_METHODS: dict[int, tuple[tuple[str, ...], Callable[[Call], Awaitable[bytes | bytearray]]]] = {
     6: (("GET", "POST"), Call.leases),
     7: (("GET", "DELETE"), Call.lease),
 }
@@ -183,9 +183,19 @@ def application(service: KmeService) -> ASGIApp:
     return application
 
 
-def _container(delivery: Delivery) -> bytes:
+CONTAINER_BYTES, KEY_ENTRY_BYTES = 4096, 128
+"""Room in a *Key container* beside the keys, and for what each has beside its base64 text."""
+
+ENCODER = msgspec.json.Encoder()
+
+
+def _container(delivery: Delivery) -> bytearray:
+    """Write the answer into a buffer that can be wiped, large enough not to grow and leave copies behind."""
     try:
-        return msgspec.json.encode(delivery.container())
+        room = CONTAINER_BYTES + sum(2 * len(each.key) + KEY_ENTRY_BYTES for each in delivery.keys)
+        body = bytearray(room)
+        ENCODER.encode_into(delivery.container(), body)
+        return body
     finally:
         delivery.wipe()
 
@@ -195,7 +205,9 @@ async def _refuse(send: Send, refused: RequestRefused) -> None:
     await _answer(send, refused.status, error_body(refused), headers)
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def _answer(
+    send: Send, status: int, body: bytes | bytearray, headers: list[tuple[bytes, bytes]]
+) -> None:
     length = (b"content-length", b"%d" % len(body))
     start: dict[str, Any] = {
         "type": "http.response.start",
@@ -203,4 +215,9 @@ async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[byte
         "headers": [(b"content-type", b"application/json"), length, *headers],
     }
     await send(start)
-    await send({"type": "http.response.body", "body": body})
+    try:
+        await send({"type": "http.response.body", "body": body})
+    finally:
+        if isinstance(body, bytearray):
+            # TLS has encrypted it within the call: docs/explanation/security-model.md, "Keys in memory".
+            body[:] = bytes(len(body))

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from openqci.core.errors import KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KeyId, KmeId, SaeId
@@ -149,10 +150,9 @@ class SkipService:
                 uuid = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
                 delivered = (DeliveredKey(KeyId(uuid), key.key),)
                 self._observer.delivered(INTERFACE, role, peer.sae_id, (SaeId(remote),), delivered)
-            return _json(bytes(body))
         finally:
             key.key.wipe()
-            body[:] = bytes(len(body))
+        return WipedResponse(body)
 
 
 def skip_application(service: SkipService) -> Starlette:
@@ -188,6 +188,21 @@ class PskProtocol(CertificateProtocol):
         name = self._psk.identity_of(tls) if tls is not None else None
         sae = self._applications.get(name or "")
         return PeerIdentity(sae, "") if sae is not None else None
+
+
+class WipedResponse(Response):
+    """An answer whose body is wiped when it was sent, or could not be."""
+
+    def __init__(self, body: bytearray) -> None:
+        self._secret = body
+        super().__init__(memoryview(body), media_type="application/json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # TLS has encrypted it within the call that sent it.
+            self._secret[:] = bytes(len(self._secret))
 
 
 def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

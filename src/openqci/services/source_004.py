@@ -358,10 +358,9 @@ class Source004:
     def _given_out(self, names: Sequence[str]) -> tuple[SecretBytes, SourceReport]:
         """Join held chunks into one key; they are held no longer."""
         drawn = [self._held.pop(name) for name in names]
-        key = SecretBytes(b"")
+        key = SecretBytes.joined(each.key for each in drawn)
         for each in drawn:
-            with each.key:
-                key.reveal().extend(each.key.reveal())
+            each.key.wipe()
         return key, reduce(worse, (each.report for each in drawn))
 
     def _forget_others(self, names: Iterable[str]) -> None:

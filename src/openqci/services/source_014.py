@@ -10,15 +10,12 @@ operator has configured, except that key is simulated if either says so (invaria
 """
 
 import asyncio
-import binascii
 import ssl
 import time
-from base64 import b64decode
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import aiohttp
 import msgspec
 
 from openqci.core.errors import IntegrityError, KeyUnavailable, PeerMisbehaved
@@ -26,6 +23,7 @@ from openqci.core.keys import SecretBytes
 from openqci.delivery.etsi014_model import KEYS_NOT_FOUND
 from openqci.delivery.key_ids import parse_key_id
 from openqci.keystore.supply import SourceReport, SuppliedKey
+from openqci.services.key_http import KeyHTTPClient
 
 SOURCE_EXTENSION = "openqci_source"
 
@@ -67,8 +65,15 @@ class Source014:
 
     def __init__(self, settings: Source014Settings, tls: Callable[[], ssl.SSLContext]) -> None:
         self.answers_lost = 0
-        self._settings, self._tls = settings, tls
-        self._session: aiohttp.ClientSession | None = None
+        self._settings = settings
+        self._path = f"{urlsplit(settings.url).path.rstrip('/')}/api/v1/keys"
+        self._module = KeyHTTPClient(
+            settings.url,
+            tls,
+            server_name=settings.kme_id,
+            timeout_s=REQUEST_S_MAX,
+            body_bytes_max=ANSWER_BYTES_MAX,
+        )
         self._status: ModuleStatus | None = None
         self._status_s = 0.0
 
@@ -99,7 +104,7 @@ class Source014:
                 raise PeerMisbehaved(
                     f"asked for {number} keys of {size_bits} bits, got {len(keys)} (ETSI GS QKD 014, 6.3)"
                 )
-            return SuppliedKey(tuple(keys), _joined(keys.values()), report)
+            return SuppliedKey(tuple(keys), SecretBytes.joined(keys.values()), report)
 
     async def draw_named(self, key_ids: Sequence[str], length_bytes: int) -> tuple[SecretBytes, SourceReport]:
         """Get the keys of these IDs, in this order, in as many requests as the module's limit needs."""
@@ -112,7 +117,7 @@ class Source014:
                 part, said = await self._named_part(key_ids[at : at + step], status)
                 parts.append(part)
                 report = said
-            whole = _joined(parts)
+            whole = SecretBytes.joined(parts)
         finally:
             for part in parts:
                 part.wipe()
@@ -129,9 +134,7 @@ class Source014:
 
     async def close(self) -> None:
         """Close the connection."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._module.close()
 
     async def _named_part(
         self, key_ids: Sequence[str], status: ModuleStatus
@@ -153,7 +156,7 @@ class Source014:
                     f"asked for {len(wanted)} keys by their IDs, got {len(keys)}, not the same "
                     "(ETSI GS QKD 014, 5.3)"
                 )
-            return _joined([keys[key_id] for key_id in wanted]), report
+            return SecretBytes.joined(keys[key_id] for key_id in wanted), report
 
     async def _fresh_status(self) -> ModuleStatus:
         if self._status is None or time.monotonic() - self._status_s > STATUS_KEPT_S:
@@ -169,30 +172,19 @@ class Source014:
 
     async def _ask(self, method: str, body: dict[str, Any] | None, *, spends: bool = False) -> bytearray:
         """Send one request; return the body of a 200. The caller wipes it."""
-        session = self._session
-        if session is None:
-            session = self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._tls(), limit=2),
-                timeout=aiohttp.ClientTimeout(total=REQUEST_S_MAX, connect=5.0),
-            )
-        sae = quote(self._settings.peer_sae_id, safe="")
-        url = f"{self._settings.url.rstrip('/')}/api/v1/keys/{sae}/{method}"
+        target = f"{self._path}/{quote(self._settings.peer_sae_id, safe='')}/{method}"
         try:
-            async with session.request(
-                "GET" if body is None else "POST", url, json=body, server_hostname=self._settings.kme_id
-            ) as answer:
-                content = bytearray()
-                async for chunk in answer.content.iter_any():
-                    content += chunk
-                    if len(content) > ANSWER_BYTES_MAX:
-                        raise PeerMisbehaved(f"the module answers with more than {ANSWER_BYTES_MAX} bytes")
-                status, retry_after = answer.status, answer.headers.get("Retry-After", "")
-        except (aiohttp.ClientError, TimeoutError) as error:
+            answer = await self._module.request(
+                "GET" if body is None else "POST", target, None if body is None else msgspec.json.encode(body)
+            )
+        except OSError as error:
             self.answers_lost += spends
-            raise ConnectionError(f"the module at {self._settings.url} cannot be reached: {error}") from None
-        if status == 200:
-            return content
-        raise _refusal(status, _message(content), retry_after)
+            reason = str(error) or type(error).__name__
+            raise ConnectionError(f"the module at {self._settings.url} cannot be reached: {reason}") from None
+        if answer.status == 200:
+            return answer.body
+        retry_after = answer.headers.get("retry-after", "")
+        raise _refusal(answer.status, _message(answer.body), retry_after)
 
 
 def _refusal(status: int, message: str, retry_after: str) -> Exception:
@@ -213,8 +205,10 @@ def _message(content: bytes | bytearray) -> str:
 
 
 class _Key(msgspec.Struct):
+    """``key`` is decoded from base64 straight into a buffer that can be wiped."""
+
     key_ID: str
-    key: str
+    key: bytearray
 
     def __repr__(self) -> str:
         return f"_Key({self.key_ID})"
@@ -236,8 +230,8 @@ def _container(
             key_id = parse_key_id(entry.key_ID) or entry.key_ID
             if key_id in keys:
                 raise PeerMisbehaved("the module gives one key ID twice (ETSI GS QKD 014, 6.3)")
-            keys[key_id] = SecretBytes(b64decode(entry.key, validate=True))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, binascii.Error) as error:
+            keys[key_id] = SecretBytes.owning(entry.key)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # A decoder's message names the place, never the content.
         raise PeerMisbehaved(f"the module's keys cannot be read (ETSI GS QKD 014, 6.3): {error}") from None
     finally:
@@ -280,10 +274,3 @@ class _wiping:
     def __exit__(self, *_: object) -> None:
         for key in self._keys.values():
             key.wipe()
-
-
-def _joined(keys: Sequence[SecretBytes] | Any) -> SecretBytes:
-    whole = SecretBytes(b"")
-    for key in keys:
-        whole.reveal().extend(key.reveal())
-    return whole

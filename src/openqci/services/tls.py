@@ -15,6 +15,10 @@ from cryptography import x509
 from openqci.core.errors import ConfigurationError, Fault
 
 SUITES_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+OP_CLEANSE_PLAINTEXT = 1 << 1
+"""``SSL_OP_CLEANSE_PLAINTEXT`` of OpenSSL 3.0 and later, which :mod:`ssl` does not name: what was decrypted
+is wiped from the library's buffer once it was read, and does not stay there until the next record (I5)."""
+
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -40,7 +44,7 @@ class TlsFiles:
         context.verify_mode = ssl.CERT_REQUIRED
         # A resumed session would carry an identity that was verified when the session began.
         context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | OP_CLEANSE_PLAINTEXT
         load_own(context, self.certificate, self.key)
         self._load_trusted(context)
         return context
@@ -50,6 +54,7 @@ class TlsFiles:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = VERSIONS[self.minimum_version]
         context.set_ciphers(SUITES_OF_1_2)
+        context.options |= OP_CLEANSE_PLAINTEXT
         load_own(context, self.certificate, self.key)
         self._load_trusted(context)
         return context
