@@ -140,6 +140,18 @@ def remote_system(remote: str | None, rules: SkipRules) -> SaeId:
     return SaeId(remote)
 
 
+def asked_bits(size: str | None) -> int:
+    """Return how many bits a request for a new key asks for; 0 for one whose size is refused.
+
+    >>> asked_bits(None), asked_bits("512"), asked_bits("7")
+    (256, 512, 0)
+    """
+    try:
+        return bits_of("size", size, KEY_BITS, KEY_BITS_MIN, KEY_BITS_MAX)
+    except RequestRefused:
+        return 0
+
+
 def bits_of(name: str, text: str | None, default: int, least: int, most: int) -> int:
     """Return a number of bits from a query; 400 unless it is a multiple of 8 in its range."""
     if text is None:

@@ -105,7 +105,13 @@ class ApplicationInterfaces:
         )
         rules = SkipRules(tuple(loaded.config.skip.remote_systems))
         skip = SkipService(
-            loaded.kme_id, store, rules, on_demand=demand, observer=observer, rests=rest_rule(loaded)
+            loaded.kme_id,
+            store,
+            rules,
+            on_demand=demand,
+            observer=observer,
+            rests=rest_rule(loaded),
+            admission=service,
         )
         self._skip = self._skip_listener(loaded, skip, bound)
         self._skip_psk = self._skip_psk_listener(loaded, skip, bound)

@@ -87,6 +87,16 @@ class Quotas(Protocol):
         """Return the bits of a request that got no key."""
 
 
+class Admission(Protocol):
+    """Lets requests for key through within the quotas of applications, whatever interface they came by."""
+
+    async def admit(self, sae: SaeId, bits: int) -> None:
+        """Take bits of an application's quota; RequestRefused if it does not allow them now."""
+
+    def give_back(self, sae: SaeId, bits: int) -> None:
+        """Return the bits of a request that got no key."""
+
+
 class OwnQuotas:
     """The quotas of applications, kept in this process; who has none may have all."""
 
@@ -263,7 +273,7 @@ class KmeService:
                 KmeView(tx, kme), SaeDirectory(tx), peer, slave, lease_id, time.time()
             )
         )
-        self.quotas.give_back(ended.lease.master_sae, 8 * ended.returned_bytes)
+        self.give_back(ended.lease.master_sae, 8 * ended.returned_bytes)
         self.lease_ended(ended, "released")
         return LeaseReturn(lease_id, ended.returned_bytes // ended.lease.key_bytes)
 
@@ -278,11 +288,11 @@ class KmeService:
     ) -> Result:
         """Do a work that takes keys of a pair's stock, if its master's quota allows it."""
         bits = 8 * number * key_bytes
-        await self._admit(pair[0], bits)
+        await self.admit(pair[0], bits)
         try:
             result = await self._with_stock(pair, key_bytes, work)
         except RequestRefused:
-            self.quotas.give_back(pair[0], bits)
+            self.give_back(pair[0], bits)
             raise
         self.consumed(pair, number * key_bytes)
         self.observer.consumed(pair, number * key_bytes)
@@ -357,7 +367,7 @@ class KmeService:
         if (forecast := self.forecasts.get(pair)) is not None:
             forecast.consumed.add(length_bytes, time.monotonic())
 
-    async def _admit(self, sae: SaeId, bits: int) -> None:
+    async def admit(self, sae: SaeId, bits: int) -> None:
         """Refuse what goes beyond an application's quota, before anything is looked up."""
         wait_s = await self.quotas.take(sae, bits)
         if not wait_s:
@@ -369,6 +379,10 @@ class KmeService:
             )
         headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
         raise RequestRefused(503, "the quota of this SAE is used up", details, headers)
+
+    def give_back(self, sae: SaeId, bits: int) -> None:
+        """Return the bits of a request that was admitted and got no key."""
+        self.quotas.give_back(sae, bits)
 
     def waiting(self) -> dict[Group, int]:
         """Return how many requests are in hand for each pair, waiting or about to."""

@@ -30,7 +30,7 @@ from openqci.delivery.pair_stock import RestRule
 from openqci.delivery.skip import SkipKey, SkipRules
 from openqci.keystore.ports import KmeView, StoreTransaction
 from openqci.services.https import CertificateProtocol
-from openqci.services.kme import Demand, KeyStore, Observer
+from openqci.services.kme import Admission, Demand, KeyStore, Observer
 from openqci.services.psk_tls import PskContext
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,10 @@ class SkipService:
         observer: Observer | None = None,
         wait_s: float = WAIT_S,
         rests: RestRule | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._kme, self._store, self._rules, self._wait_s = kme, store, rules, wait_s
-        self._rests = rests
+        self._rests, self._admission = rests, admission
         self._on_demand, self._observer = on_demand, observer or Observer()
 
     async def capabilities(self, request: Request, peer: PeerIdentity | None) -> Response:
@@ -70,12 +71,25 @@ class SkipService:
         return _json(msgspec.json.encode(found))
 
     async def new_key(self, request: Request, peer: PeerIdentity | None) -> Response:
-        """A new key; waits a moment for stock."""
+        """A new key, if the caller's quota allows it; waits a moment for stock."""
         remote, size = request.query_params.get("remoteSystemID"), request.query_params.get("size")
+        caller, bits = peer.sae_id if peer is not None else SaeId(""), skip.asked_bits(size)
+        if self._admission is not None:
+            await self._admission.admit(caller, bits)
+        try:
+            key = await self._with_stock(peer, remote, size)
+        except RequestRefused:
+            if self._admission is not None:
+                self._admission.give_back(caller, bits)
+            raise
+        return self._delivered(key, "master", peer, remote)
+
+    async def _with_stock(self, peer: PeerIdentity | None, remote: str | None, size: str | None) -> SkipKey:
+        """Take a new key; wait a moment while the stock is short."""
         give_up_s = time.monotonic() + self._wait_s
         while True:
             try:
-                key = await self._run(
+                return await self._run(
                     lambda tx: skip.get_key(
                         KmeView(tx, self._kme), SaeDirectory(tx), peer, remote, size, self._rules, self._rests
                     )
@@ -87,8 +101,6 @@ class SkipService:
                         503, hopeless or "insufficient key material", headers={"Retry-After": "1"}
                     ) from None
                 await asyncio.sleep(LOOK_S)
-            else:
-                return self._delivered(key, "master", peer, remote)
 
     async def key_by_id(self, request: Request, peer: PeerIdentity | None) -> Response:
         remote, key_id = request.query_params.get("remoteSystemID"), request.path_params["key_id"]

@@ -18,6 +18,7 @@ import uvloop
 from openqci.core.identifiers import KmeId, SaeId
 from openqci.delivery.skip import SkipRules
 from openqci.services.https import HttpsListener
+from openqci.services.kme import KmeService, OwnQuotas, Quotas
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.psk_tls import PskContext
 from openqci.services.skip_server import PskProtocol, SkipService, skip_application
@@ -27,7 +28,7 @@ from tests.delivery.make import ALICE, BOB, EVE, HOMES, LISBON, WARSAW, enrol, k
 
 PSKS = {"router-alice": (ALICE, bytes(range(48))), "router-bob": (BOB, bytes(range(1, 33)))}
 
-ALL_SYSTEMS = SkipRules()
+ALL_SYSTEMS, NO_QUOTAS = SkipRules(), OwnQuotas({})
 Result = TypeVar("Result")
 
 
@@ -44,7 +45,7 @@ class Answer(NamedTuple):
 class Providers:
     """The key providers of Lisbon and Warsaw, running until closed."""
 
-    def __init__(self, folder: Path, rules: SkipRules = ALL_SYSTEMS) -> None:
+    def __init__(self, folder: Path, rules: SkipRules = ALL_SYSTEMS, quotas: Quotas = NO_QUOTAS) -> None:
         self.folder = folder
         self.authority = CertificateAuthority.open_or_create(folder / "pki")
         self.store = SqliteKeyStore.open(folder / "store.sqlite", bytes(32))
@@ -58,9 +59,13 @@ class Providers:
         self.certificate: dict[KmeId, HttpsListener] = {}
         self.psk: dict[KmeId, HttpsListener] = {}
         files = self.authority.issue_kmes((LISBON, WARSAW))
+        # The quotas of a node hold over all its interfaces: those of SKIP are those of ETSI GS QKD 014.
+        self.etsi014 = KmeService(self.store)
+        self.etsi014.quotas = quotas
         keys = {identity: key for identity, (_, key) in PSKS.items()}
         for kme, file in files.items():
-            application = skip_application(SkipService(kme, self.store, rules, wait_s=0.2))
+            service = SkipService(kme, self.store, rules, wait_s=0.2, admission=self.etsi014)
+            application = skip_application(service)
             tls = TlsFiles(file, file, self.authority.certificate_file).server_context()
             self.certificate[kme] = HttpsListener(application, "127.0.0.1", 0, tls)
             psk = PskContext(keys, without_forward_secrecy=True)
