@@ -7,7 +7,7 @@ import pytest
 from openqci.cli.main import main
 
 SMALL = (
-    *("--mission", "microsat-pilot", "--site", "ogs-helmos", "--from", "2027-03-01", "--days", "4"),
+    *("--mission", "microsat-pilot", "--site", "ogs-helmos", "--from", "2027-03-01", "--days", "2"),
     *("--aperture-m", "0.06", "--aperture-m", "0.1", "--jitter-urad", "2", "--clock-rate-hz", "6.25e8"),
 )
 

@@ -139,4 +139,5 @@ def test_stations_without_a_climate_may_be_given_one(capsys):
         "--json",
     )
     found = json.loads(told(capsys, *words))
+    assert {each["state"] for each in found["states"]} == {"xinglong", "delingha", "nanshan"}
     assert found["contacts_served"] > 0 and {each["clear_chance"] for each in found["contacts"]} <= {0.7}

@@ -11,7 +11,7 @@ from openqci.planning.rolling import as_planned, replanned
 from openqci.planning.stocks import seasonal_stock, stock_course
 from openqci.space.weather import CloudClimate, sample_clouds
 
-DAYS = 20
+DAYS = 12
 START = 1_800_000_000.0
 
 
@@ -39,7 +39,7 @@ def both():
     problem = nights()
     plan = best_plan(problem)
     found = []
-    for seed in range(4):
+    for seed in range(3):
         clouds = sample_clouds(CLIMATE, START, 24 * (DAYS + 1), np.random.default_rng(seed))
         again = replanned(
             problem, clouds, CLIMATE, START, START + DAYS * 86_400.0, step_days=0.25, horizon_days=1

@@ -179,7 +179,8 @@ def contacts_of(
     return Contacts(
         passes.satellites,
         passes.stations,
-        tuple(each.country for each in ground),
+        # A place of a mission belongs to no state that the catalogue knows: it stands for itself.
+        tuple(each.country or each.site_id for each in ground),
         passes.satellite,
         passes.station,
         passes.rise_utc_s,

@@ -143,8 +143,8 @@ def as_text(of: PlanCase, plan: Plan, facts: dict[str, Any]) -> str:
         f"{facts['expected_key_bits']:,} bits expected; {of.fairness}: value {plan.value:.6g}, no plan above "
         f"{plan.bound:.6g}, gap {100 * plan.gap:.2f} %",
         *contact_lines(facts["contacts"]),
-        f"{'state':<7}{'stations':>9}{'possible':>10}{'served':>8}{'bits expected':>16}{'days of demand':>16}"
-        f"{'level 1':>9}{'2':>7}{'3':>7}{'4':>7}",
+        f"{'state':<12}{'stations':>9}{'possible':>10}{'served':>8}{'bits expected':>16}"
+        f"{'days of demand':>16}{'level 1':>9}{'2':>7}{'3':>7}{'4':>7}",
     ]
     lines += [state_line(row) for row in facts["states"]]
     lines += [f"{name}: no contact: {why}" for name, why in facts["without_contact"].items()]
@@ -162,11 +162,11 @@ def as_text(of: PlanCase, plan: Plan, facts: dict[str, Any]) -> str:
 def contact_lines(rows: list[dict[str, Any]]) -> list[str]:
     """Return the first contacts as a table."""
     shown = [
-        f"{row['start']:<22}{row['satellite']:<26}{row['site']:<22}{row['state']:<7}"
+        f"{row['start']:<22}{row['satellite']:<26}{row['site']:<22}{row['state']:<12}"
         f"{row['key_bits_if_clear']:>12,}{row['clear_chance']:>7.2f}"
         for row in rows[:ROWS_SHOWN]
     ]
-    head = f"{'start':<22}{'satellite':<26}{'site':<22}{'state':<7}{'bits, clear':>12}{'clear':>7}"
+    head = f"{'start':<22}{'satellite':<26}{'site':<22}{'state':<12}{'bits, clear':>12}{'clear':>7}"
     more = [f"... {len(rows) - ROWS_SHOWN} more (all with --json)"] if len(rows) > ROWS_SHOWN else []
     return [head, *shown, *more]
 
@@ -180,6 +180,6 @@ def state_line(row: dict[str, Any]) -> str:
         for level in range(1, 5)
     )
     return (
-        f"{row['state']:<7}{row['stations']:>9}{row['contacts_possible']:>10}{row['contacts_served']:>8}"
+        f"{row['state']:<12}{row['stations']:>9}{row['contacts_possible']:>10}{row['contacts_served']:>8}"
         f"{row['expected_key_bits']:>16,}{days:>16}{levels}"
     ).rstrip()

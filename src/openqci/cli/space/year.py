@@ -153,7 +153,7 @@ def as_text(of: PlanCase, year: Year, seed: int) -> str:
 def state_lines(year: Year) -> list[str]:
     """Return the stocks as a table."""
     lines = [
-        f"{'state':<7}{'in, bits':>16}{'out, bits':>16}{'left':>16}{'demand met':>12}{'steady bit/s':>14}"
+        f"{'state':<12}{'in, bits':>16}{'out, bits':>16}{'left':>16}{'demand met':>12}{'steady bit/s':>14}"
         f"{'with a stock of':>17}{'full on day':>13}"
     ]
     for each in year.states:
@@ -166,7 +166,7 @@ def state_lines(year: Year) -> list[str]:
         )
         share = "" if met is None else f"{100 * met:.3g} %"
         lines.append(
-            f"{each.state:<7}{each.received_per_day.sum():>16,.0f}{out:>16}{left:>16}{share:>12}"
+            f"{each.state:<12}{each.received_per_day.sum():>16,.0f}{out:>16}{left:>16}{share:>12}"
             f"{carried[0]:>14}{carried[1]:>17}{carried[2]:>13}".rstrip()
         )
     return lines
