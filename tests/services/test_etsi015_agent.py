@@ -2,13 +2,23 @@
 
 import asyncio
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from starlette.requests import Request
 
 from openqci.control.controller import RATE_WINDOW_S
 from openqci.control.etsi015.notices import Notice
+from openqci.control.etsi015.tree import Edit
+from openqci.core.errors import OpenQCIError
 from openqci.services.etsi015_agent import TROUBLE_S, LinkWatch
+from openqci.services.etsi015_app import Answers
 from openqci.services.etsi015_stream import WAITING_MAX, NoticeLog
+from openqci.services.pki import CertificateAuthority
+from openqci.services.roles import Role
 
 
 def test_a_module_that_has_no_key_for_a_moment_is_no_trouble() -> None:
@@ -78,3 +88,44 @@ def test_a_stream_ends_at_its_stop_time() -> None:
         assert numbers([line async for line in log.stream(0.0, log.created_s - 1.0)]) == []
 
     asyncio.run(run())
+
+
+class FailingAgent:
+    """An agent whose node has a store that answers nothing."""
+
+    notices = NoticeLog()
+
+    async def data(self, base: str) -> dict[str, Any]:
+        raise OpenQCIError("the disk is full")
+
+    async def apply(self, edits: list[Edit]) -> None:
+        raise AssertionError("nothing is applied to what cannot be read")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_node_that_cannot_answer_says_so_in_the_words_of_restconf(tmp_path: Path, method: str) -> None:
+    authority = CertificateAuthority.open_or_create(tmp_path)
+    issued = authority.issue_holder(Role.CONTROLLER, "ana")
+    certificate = x509.load_pem_x509_certificate(issued.certificate_pem).public_bytes(Encoding.DER)
+    request = Request(
+        {
+            "type": "http",
+            "method": method,
+            "path": "/restconf/data",
+            "raw_path": b"/restconf/data",
+            "query_string": b"",
+            "headers": [(b"host", b"kme")],
+            "scheme": "https",
+            "state": {"certificate": certificate},
+        },
+        receive=whole_body,
+    )
+    answers = Answers(FailingAgent(), {}, False, lambda actor, role, path: None)
+    answer = asyncio.run(answers.guarded(answers.resource)(request))
+    assert answer.status_code == 503
+    (error,) = json.loads(answer.body)["ietf-restconf:errors"]["error"]
+    assert error["error-tag"] == "operation-failed" and "disk" not in error["error-message"]
+
+
+async def whole_body() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"{}", "more_body": False}

@@ -22,7 +22,7 @@ from openqci.control.etsi015.library import LIBRARY_REVISION, STREAM_PATH
 from openqci.control.etsi015.model import MODULE
 from openqci.control.etsi015.teraflow import without_modules
 from openqci.control.etsi015.tree import Edit, place_of
-from openqci.core.errors import RequestRefused
+from openqci.core.errors import OpenQCIError, RequestRefused
 from openqci.services.etsi015_stream import NoticeLog
 from openqci.services.keyless_app import body_of
 from openqci.services.roles import MAY_LOOK, Holder, Role, allowed
@@ -116,6 +116,9 @@ class Answers:
                 return self._refusal(request, error)
             except ClientDisconnect:
                 return Response(status_code=400)
+            except OpenQCIError:
+                # The store cannot commit, say: nothing was set, and the caller may try again.
+                return self._refusal(request, RestconfError(503, "operation-failed", "not now; try again"))
 
         return answer
 
