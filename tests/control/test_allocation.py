@@ -53,6 +53,16 @@ def test_a_detour_is_used_before_anybody_is_stretched() -> None:
     assert shares == [50, 50, 60]
 
 
+def test_all_hops_together_may_bring_less_than_their_sum_and_long_ways_pay_more() -> None:
+    net, budget = hops("st", "tu", "ux"), 1000.0
+    asked = [flow("short", "st"), flow("long", "sx")]
+    found = allocate(Router(net), asked, lambda *_: 1.0, {link: budget for link, *_ in net}, total_bps=120.0)
+    assert [round(found.grant(name).granted_bps) for name in ("short", "long")] == [30, 30]
+    assert found.grant("long").reason == "the sum of all hops is full; level 4 shares it"
+    spent = sum(len(found.routes[each][0].links) * found.grant(each).granted_bps for each in found.routes)
+    assert spent <= 120.001
+
+
 def test_where_all_ways_are_full_all_are_stretched_alike() -> None:
     found, _ = given_out("st", [flow("one"), flow("two")])
     assert [round(found.grant(name).granted_bps) for name in ("one", "two")] == [50, 50]

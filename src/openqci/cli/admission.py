@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from openqci.core.identifiers import LinkId, SiteId, is_border
@@ -32,6 +33,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--rates", type=_part, default=1.0, metavar="PART", help="part of the forecast rates to count on (1)"
     )
+    parser.add_argument(
+        "--total",
+        type=_bits_per_s,
+        default=inf,
+        metavar="BPS",
+        help="link key in bit/s that all hops together can bring, as a twin's processors limit it (no limit)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
@@ -41,14 +49,19 @@ def run(args: argparse.Namespace) -> int:
     from openqci.network import load_scenario
 
     network = load_scenario(args.scenario, whole_demand=not args.light)
-    asked, found = decide(network, args.rates)
-    report = report_of(network, asked, found, args.rates)
+    asked, found = decide(network, args.rates, args.total)
+    report = report_of(network, asked, found, args.rates, args.total)
     print(json.dumps(report, indent=2) if args.json else as_text(report))
     return SOME_NOT if report["stretched"] or report["refused"] else ALL_ADMITTED
 
 
-def decide(network: "Network", part: float) -> "tuple[list[RoutedDemand], Allocation]":
-    """Find routes and grants for all flows of a network, at a part of its forecast rates."""
+def decide(
+    network: "Network", part: float, total_bps: float = inf
+) -> "tuple[list[RoutedDemand], Allocation]":
+    """Find routes and grants for all flows of a network, at a part of its forecast rates.
+
+    ``total_bps`` is the link key that all hops together can bring.
+    """
     from openqci.control import Router, allocate, budgets
     from openqci.control.cost import slowness_cost
     from openqci.core.forecasts import RateForecast
@@ -65,7 +78,7 @@ def decide(network: "Network", part: float) -> "tuple[list[RoutedDemand], Alloca
     def cost(link: LinkId, _: SiteId) -> float:
         return 0.0 if is_border(link) else 1.0 + slowness_cost(rates[link])
 
-    return asked, allocate(router, asked, cost, budget_bps)
+    return asked, allocate(router, asked, cost, budget_bps, total_bps)
 
 
 def demands_of(network: "Network") -> "list[RoutedDemand]":
@@ -87,7 +100,7 @@ def demands_of(network: "Network") -> "list[RoutedDemand]":
 
 
 def report_of(
-    network: "Network", asked: "list[RoutedDemand]", found: "Allocation", part: float
+    network: "Network", asked: "list[RoutedDemand]", found: "Allocation", part: float, total_bps: float = inf
 ) -> dict[str, Any]:
     """Return the document that ``--json`` prints."""
     less = [each for each in asked if found.grant(each.flow_id).granted_bps < 0.999 * each.wanted_bps]
@@ -106,6 +119,7 @@ def report_of(
     return {
         "scenario": network.name,
         "rates_part": part,
+        "total_bps": total_bps if total_bps < inf else None,
         "flows": len(asked),
         "wanted_bps": sum(each.wanted_bps for each in asked),
         "granted_bps": sum(found.grant(each.flow_id).granted_bps for each in asked),
@@ -179,4 +193,11 @@ def _part(text: str) -> float:
     number = float(text)
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is out of range; expected above 0, at most 1")
+    return number
+
+
+def _bits_per_s(text: str) -> float:
+    number = float(text)
+    if not 0 < number < inf:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; expected a rate above 0, in bit/s")
     return number

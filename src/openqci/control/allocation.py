@@ -19,7 +19,7 @@ from math import inf
 
 import msgspec
 
-from openqci.control.admission import PAD_PART, Admission, FlowWish, Grant, admit
+from openqci.control.admission import ALL_HOPS, PAD_PART, Admission, FlowWish, Grant, admit
 from openqci.control.classes import ServiceClass
 from openqci.control.policy import ANY_ROUTE, RoutePolicy
 from openqci.control.routing import Cost, Prices, Route, Router, RouteTree
@@ -76,9 +76,17 @@ class Allocation:
 
 
 def allocate(
-    router: Router, flows: Iterable[RoutedDemand], cost: Cost | Prices, budget_bps: Mapping[LinkId, float]
+    router: Router,
+    flows: Iterable[RoutedDemand],
+    cost: Cost | Prices,
+    budget_bps: Mapping[LinkId, float],
+    total_bps: float = inf,
 ) -> Allocation:
-    """Find routes for all flows and decide how much each gets."""
+    """Find routes for all flows and decide how much each gets.
+
+    ``total_bps`` is what all hops together can bring, where that is less than the sum of their budgets.
+    """
+    budget_bps = dict(budget_bps) | ({ALL_HOPS: total_bps} if total_bps < inf else {})
     asked = {flow.flow_id: flow for flow in flows}
     prices = cost if isinstance(cost, Prices) else router.price(cost)
     routes = _Routes(router, prices).of(asked.values())
@@ -122,9 +130,16 @@ def _decide(
     budget_bps: Mapping[LinkId, float],
 ) -> Admission:
     wishes = [flow.wish(routes[name]) for name, flow in asked.items() if routes[name]]
+    if ALL_HOPS in budget_bps:
+        wishes = [_counted_in_the_sum(wish) for wish in wishes]
     decided = admit(wishes, budget_bps)
     without = {name: _no_route(flow) for name, flow in asked.items() if not routes[name]}
     return Admission({name: without.get(name) or decided.grants[name] for name in asked}, decided.left_bps)
+
+
+def _counted_in_the_sum(wish: FlowWish) -> FlowWish:
+    """Return a wish that pays for each of its hops in the sum of all hops, too."""
+    return msgspec.structs.replace(wish, links=wish.links + (ALL_HOPS,) * len(wish.links))
 
 
 def _no_route(flow: RoutedDemand) -> Grant:
