@@ -33,6 +33,7 @@ def test_a_network_that_stops_because_a_part_failed_says_so_by_its_exit_code(
         ready_file=None,
         until_ready=False,
         no_load=True,
+        whole_demand=False,
         policy="both",
     )
     assert asyncio.run(asyncio.wait_for(serve(arguments), 30)) == 1

@@ -17,6 +17,7 @@ from openqci.control import (
     allocate,
     budgets,
     service_classes,
+    within,
 )
 from openqci.core.forecasts import RateForecast
 from openqci.core.identifiers import LinkId, SiteId, is_border
@@ -53,14 +54,40 @@ def test_a_detour_is_used_before_anybody_is_stretched() -> None:
     assert shares == [50, 50, 60]
 
 
-def test_all_hops_together_may_bring_less_than_their_sum_and_long_ways_pay_more() -> None:
-    net, budget = hops("st", "tu", "ux"), 1000.0
-    asked = [flow("short", "st"), flow("long", "sx")]
-    found = allocate(Router(net), asked, lambda *_: 1.0, {link: budget for link, *_ in net}, total_bps=120.0)
-    assert [round(found.grant(name).granted_bps) for name in ("short", "long")] == [30, 30]
-    assert found.grant("long").reason == "the sum of all hops is full; level 4 shares it"
-    spent = sum(len(found.routes[each][0].links) * found.grant(each).granted_bps for each in found.routes)
-    assert spent <= 120.001
+def test_all_give_way_alike_where_all_hops_together_bring_too_little() -> None:
+    net = hops("st", "tu", "ux")
+    urgent = msgspec.structs.replace(BULK, level=1)
+    asked = [flow("bulk", "sx"), flow("urgent", "st", urgent)]
+    found = allocate(Router(net), asked, lambda *_: 1.0, dict.fromkeys((link for link, *_ in net), 1000.0))
+    assert within(found, asked, 240.0) is found, "60 bit/s over four hops are 240"
+    less = within(found, asked, 132.0)
+    assert [round(less.grant(name).granted_bps, 6) for name in ("bulk", "urgent")] == [33.0, 33.0]
+    assert less.grant("bulk").reason == "all hops together bring 132 bit/s; all share it"
+    assert less.admission.left_bps[LinkId("st")] == pytest.approx(1000 - 66)
+    least = within(found, asked, 10.0)
+    assert [least.grant(name).granted_bps for name in ("bulk", "urgent")] == [0.0, pytest.approx(10.0)]
+    assert least.grant("bulk").reason == "all hops together bring 10 bit/s; the least is more"
+
+
+@given(st.floats(1.0, 1e4), st.lists(st.tuples(st.sampled_from(["st", "su", "sx", "tx"]), st.integers(1, 4))))
+def test_what_is_left_of_a_total_is_never_overspent_and_nobody_gets_more(
+    total_bps: float, rows: list[tuple[str, int]]
+) -> None:
+    net = hops("st", "tu", "ux")
+    asked = [
+        flow(str(number), way, msgspec.structs.replace(BULK, level=level))
+        for number, (way, level) in enumerate(rows)
+    ]
+    found = allocate(Router(net), asked, lambda *_: 1.0, dict.fromkeys((link for link, *_ in net), 300.0))
+    less = within(found, asked, total_bps)
+    spent_bps = 0.0
+    for each in asked:
+        was, now = found.grant(each.flow_id), less.grant(each.flow_id)
+        assert now.granted_bps <= was.granted_bps
+        least_bps = min(was.granted_bps, each.service.least_bps)
+        assert now.granted_bps == 0 or now.granted_bps >= least_bps * (1 - 1e-9)
+        spent_bps += now.granted_bps * len(found.routes[each.flow_id][0].links)
+    assert spent_bps <= total_bps * (1 + 1e-9)
 
 
 def test_where_all_ways_are_full_all_are_stretched_alike() -> None:

@@ -62,7 +62,7 @@ def decide(
 
     ``total_bps`` is the link key that all hops together can bring.
     """
-    from openqci.control import Router, allocate, budgets
+    from openqci.control import Router, allocate, budgets, within
     from openqci.control.cost import slowness_cost
     from openqci.core.forecasts import RateForecast
     from openqci.links import forecast
@@ -78,7 +78,7 @@ def decide(
     def cost(link: LinkId, _: SiteId) -> float:
         return 0.0 if is_border(link) else 1.0 + slowness_cost(rates[link])
 
-    return asked, allocate(router, asked, cost, budget_bps, total_bps)
+    return asked, within(allocate(router, asked, cost, budget_bps), asked, total_bps)
 
 
 def demands_of(network: "Network") -> "list[RoutedDemand]":

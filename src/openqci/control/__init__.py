@@ -11,7 +11,7 @@ applications into work.
 """
 
 from openqci.control.admission import Admission, FlowWish, Grant, Notice, admit, budgets, notices
-from openqci.control.allocation import Allocation, RoutedDemand, allocate
+from openqci.control.allocation import Allocation, RoutedDemand, allocate, within
 from openqci.control.classes import ServiceClass, service_classes
 from openqci.control.cost import CostRule, HopReading
 from openqci.control.demand import HopStock, PairDemand, affordable_bytes, batch_bytes, hop_to_work_on
@@ -50,4 +50,5 @@ __all__ = [
     "hop_to_work_on",
     "notices",
     "service_classes",
+    "within",
 ]

@@ -49,10 +49,6 @@ RAISES_PER_FULL_HOP = 48
 PAD_PART = 0.75
 """Part of a hop that one-time pads may take: they come first and would take all, where AES needs little."""
 
-ALL_HOPS = LinkId("all hops together")
-"""What all hops can bring at one time, where that is less than their sum: a twin's processors, say. Each hop
-of a flow pays there, too."""
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -220,8 +216,7 @@ class _Rows:
 
     def name(self, row: int) -> str:
         part = ", of what it has for one-time pads," if row >= len(self.links) else ""
-        link = self.hop(row)
-        return f"{'the sum of all hops' if link == ALL_HOPS else f'hop {link}'}{part}"
+        return f"hop {self.hop(row)}{part}"
 
     def blame(self, row: int) -> str:
         taken_bps = float(self._emergencies[row % len(self.links)])

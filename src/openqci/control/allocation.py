@@ -19,7 +19,7 @@ from math import inf
 
 import msgspec
 
-from openqci.control.admission import ALL_HOPS, PAD_PART, Admission, FlowWish, Grant, admit
+from openqci.control.admission import PAD_PART, Admission, FlowWish, Grant, admit
 from openqci.control.classes import ServiceClass
 from openqci.control.policy import ANY_ROUTE, RoutePolicy
 from openqci.control.routing import Cost, Prices, Route, Router, RouteTree
@@ -76,17 +76,9 @@ class Allocation:
 
 
 def allocate(
-    router: Router,
-    flows: Iterable[RoutedDemand],
-    cost: Cost | Prices,
-    budget_bps: Mapping[LinkId, float],
-    total_bps: float = inf,
+    router: Router, flows: Iterable[RoutedDemand], cost: Cost | Prices, budget_bps: Mapping[LinkId, float]
 ) -> Allocation:
-    """Find routes for all flows and decide how much each gets.
-
-    ``total_bps`` is what all hops together can bring, where that is less than the sum of their budgets.
-    """
-    budget_bps = dict(budget_bps) | ({ALL_HOPS: total_bps} if total_bps < inf else {})
+    """Find routes for all flows and decide how much each gets."""
     asked = {flow.flow_id: flow for flow in flows}
     prices = cost if isinstance(cost, Prices) else router.price(cost)
     routes = _Routes(router, prices).of(asked.values())
@@ -97,6 +89,57 @@ def allocate(
         if _worth(asked, again) > _worth(asked, decided):
             return Allocation(others, again)
     return Allocation(routes, decided)
+
+
+def within(found: Allocation, flows: Iterable[RoutedDemand], total_bps: float) -> Allocation:
+    """Bring an allocation down to what all hops can bring together, in bit/s of link key.
+
+    That is not a hop's scarcity, which levels are for, but that of what all hops depend on: a twin's
+    processors, say. So all flows give way alike, each towards the least that its class can do with. Only
+    where even that is too much are flows refused, the last level first, of a level who came last.
+    """
+    asked = sorted(flows, key=lambda flow: flow.wish(()).level)
+    served = [_Spending(flow, found) for flow in asked if found.grant(flow.flow_id).admitted]
+    if sum(each.cost * each.granted_bps for each in served) <= total_bps:
+        return found
+    kept, left_bps = [], total_bps
+    for each in served:
+        if each.cost * each.least_bps <= left_bps:
+            left_bps -= each.cost * each.least_bps
+            kept.append(each)
+    more_bps = sum(each.cost * (each.granted_bps - each.least_bps) for each in kept)
+    part = min(1.0, left_bps / more_bps) if more_bps else 0.0
+    reason = f"all hops together bring {total_bps:.3g} bit/s"
+    grants = dict(found.admission.grants)
+    grants |= {each.name: Grant(each.name, 0.0, inf, None, f"{reason}; the least is more") for each in served}
+    grants |= {each.name: each.at(part, f"{reason}; all share it") for each in kept}
+    return Allocation(found.routes, _after(found, served, grants))
+
+
+class _Spending:
+    """What a flow that was granted something spends of all hops together."""
+
+    def __init__(self, flow: RoutedDemand, found: Allocation) -> None:
+        self.name, self.wanted_bps = flow.flow_id, flow.wanted_bps
+        self.links = flow.wish(found.routes[flow.flow_id]).links
+        self.spends, self.cost = flow.spends, flow.spends * len(self.links)
+        self.granted_bps = found.grant(flow.flow_id).granted_bps
+        self.least_bps = min(self.granted_bps, flow.wish(()).least_bps)
+
+    def at(self, part: float, reason: str) -> Grant:
+        """Return the grant at a part of the way from the least to what was granted."""
+        bps = self.least_bps + part * (self.granted_bps - self.least_bps)
+        return Grant(self.name, bps, self.wanted_bps / bps, None, reason)
+
+
+def _after(found: Allocation, served: Iterable[_Spending], grants: Mapping[str, Grant]) -> Admission:
+    """Return an admission with these grants, and what they leave of each hop."""
+    left_bps = dict(found.admission.left_bps)
+    for each in served:
+        less_bps = each.granted_bps - grants[each.name].granted_bps
+        for link in each.links:
+            left_bps[link] += each.spends * less_bps
+    return Admission(grants, left_bps)
 
 
 @dataclass
@@ -130,16 +173,9 @@ def _decide(
     budget_bps: Mapping[LinkId, float],
 ) -> Admission:
     wishes = [flow.wish(routes[name]) for name, flow in asked.items() if routes[name]]
-    if ALL_HOPS in budget_bps:
-        wishes = [_counted_in_the_sum(wish) for wish in wishes]
     decided = admit(wishes, budget_bps)
     without = {name: _no_route(flow) for name, flow in asked.items() if not routes[name]}
     return Admission({name: without.get(name) or decided.grants[name] for name in asked}, decided.left_bps)
-
-
-def _counted_in_the_sum(wish: FlowWish) -> FlowWish:
-    """Return a wish that pays for each of its hops in the sum of all hops, too."""
-    return msgspec.structs.replace(wish, links=wish.links + (ALL_HOPS,) * len(wish.links))
 
 
 def _no_route(flow: RoutedDemand) -> Grant:

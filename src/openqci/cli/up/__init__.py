@@ -53,7 +53,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "or that where it can be had, and hops without key crossed under ML-KEM for applications that wait",
     )
     parser.add_argument("--until-ready", action="store_true", help="stop as soon as all is ready")
-    parser.add_argument("--no-load", action="store_true", help="leave out the scenario's own demand")
+    demand = parser.add_mutually_exclusive_group()
+    demand.add_argument("--no-load", action="store_true", help="leave out the scenario's own demand")
+    demand.add_argument(
+        "--whole-demand",
+        action="store_true",
+        help="serve the whole demand model, as far as admission grants it, not the flows that are listed",
+    )
     parser.set_defaults(run=run)
 
 

@@ -41,6 +41,7 @@ class NetworkFigures:
             self._hops_of[hop.b].append(hop.link_id)
         self._data_dir = data_dir
         self.ready = False
+        self.served: Callable[[], dict[str, int] | None] = lambda: None
 
     def network(self) -> dict[str, Any]:
         """Return what does not change: nodes, hops, domains."""
@@ -139,8 +140,14 @@ class NetworkFigures:
         report = status_report(
             self._network, hops, self._totals(now_s), running=True, ready=self.ready, time_s=now_s
         )
-        what = {"alarms": self._alarms(), "faults": self._faults(), "events": self._events()}
-        return report | {"data_dir": str(self._data_dir), "satellites": self._satellites()} | what
+        return report | {
+            "data_dir": str(self._data_dir),
+            "alarms": self._alarms(),
+            "faults": self._faults(),
+            "events": self._events(),
+            "satellites": self._satellites(),
+            "demand": self.served(),
+        }
 
     def _totals(self, now_s: float) -> dict[str, Any]:
         lines = self._book.lines.values()

@@ -32,6 +32,7 @@ from openqci.cli.up.commission import (
 )
 from openqci.cli.up.faulting import Faulting, Floods
 from openqci.cli.up.figures import NetworkFigures, decode_figures
+from openqci.cli.up.granting import PROMISED_PART, GrantedFlow, as_listed, distilled_bps, granted
 from openqci.cli.up.load import ScenarioLoad
 from openqci.cli.up.production import HOP_FIGURES, NETWORK, Production
 from openqci.cli.up.reacting import Reacting, suspicions_of
@@ -75,7 +76,7 @@ async def serve(args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     began_s = time.monotonic()
-    network, flights = flown(load_scenario(args.scenario))
+    network, flights = flown(load_scenario(args.scenario, whole_demand=args.whole_demand))
     if args.port_base + len(network.sites) > 65535:
         raise ConfigurationError(
             Fault(
@@ -131,6 +132,7 @@ class LiveNetwork:
         self.saes: dict[SiteId, list[str]] = {}
         self.load: ScenarioLoad | None = None
         self.failed = False
+        self.flows: tuple[GrantedFlow, ...] = ()
         self.suspicions: list[Suspicion] = []
         self._notes: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -155,6 +157,7 @@ class LiveNetwork:
             progress(f"destroyed {lost_bytes} bytes of link key that one end of a hop had lost")
         await asyncio.to_thread(share_authentication_keys, self.store, network, progress)
         await asyncio.to_thread(self._enrol_scenario)
+        self.flows = await self._admit()
         book = await self._open_book()
         service = KmeService(self.store)
         figures = self._set_moving(book, service)
@@ -162,7 +165,7 @@ class LiveNetwork:
         figures.ready = True
         self._announce()
         if not stop.is_set() and not self.args.until_ready:
-            self._begin_load()
+            self._begin_load(figures)
             self._tasks.append(asyncio.create_task(self._tell_progress(figures)))
 
     async def stop(self) -> None:
@@ -211,7 +214,7 @@ class LiveNetwork:
         def wake_production() -> None:
             production.wake()
 
-        end_to_end = EndToEnd(
+        end_to_end = self.end_to_end = EndToEnd(
             self.store,
             self.network,
             book,
@@ -322,11 +325,29 @@ class LiveNetwork:
             ends = f"--from {first.master} --to {first.slave}"
             self.progress(f"try: {command()} key --data-dir {data_dir} {ends}")
 
-    def _begin_load(self) -> None:
+    def _begin_load(self, figures: NetworkFigures) -> None:
+        """Let the scenario's applications begin; the stocks of their pairs are filled from now on."""
         if not self.args.no_load:
+            for each in self.flows:
+                self.end_to_end.demand(each.flow.master, each.flow.slave, 0)
             urls = {str(sae.sae_id): self.urls[sae.site] for sae in self.network.saes.values()}
-            self.load = ScenarioLoad(self.network.flows, urls, self.directory.saes_dir, self.args.speed)
+            self.load = ScenarioLoad(self.flows, urls, self.directory.saes_dir, self.args.speed)
+            figures.served = self.load.served
             self.load.start()
+
+    async def _admit(self) -> tuple[GrantedFlow, ...]:
+        """Return the flows that are served: all, or what admission grants of the whole demand model."""
+        if not self.args.whole_demand or self.args.no_load:
+            return as_listed(self.network.flows)
+        measured_bps = await distilled_bps(self.workers, self.network)
+        found = granted(self.network, PROMISED_PART * measured_bps)
+        self.progress(
+            f"this machine distils {measured_bps / 1e6:.2f} Mbit/s with {self.workers.workers} workers; of "
+            f"{len(found.flows) + len(found.refused)} flows {len(found.flows)} are admitted, "
+            f"{found.stretched} of them stretched: {found.granted_bps / 1e3:.1f} kbit/s of end-to-end key of "
+            f"{found.wanted_bps / 1e3:.1f} wanted"
+        )
+        return found.flows
 
     async def _watch_directory(self) -> None:
         """Learn of SAEs that ``openqci sae enrol`` adds while the network runs; remember the time."""

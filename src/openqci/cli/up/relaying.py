@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from math import inf
 from typing import Any, Protocol
 
@@ -38,6 +39,13 @@ ROUTE_KEPT_S = 5.0
 """A pair that waits for its route's hops keeps that route for so long, so that production can follow it."""
 
 PAIRS_MAX = 5_000
+PAIRS_PER_LOOK = 256
+"""Pairs that one look considers: those that wait, then those that were not looked at for longest. Whoever
+asks for a key meanwhile waits until the look is over."""
+
+SEARCHES_PER_LOOK = 8
+"""Searches for routes, in one look, of pairs for which nobody waits."""
+
 ROUTES_SHOWN = 8
 KEY_BYTES = 32
 REFILL_BYTES_MIN = 256
@@ -89,6 +97,8 @@ class Pair:
     why_not: str = ""
     routed_at_s: float = -inf
     served_at_s: float = -inf
+    looked_at: int = 0
+    lacks: tuple[LinkId, ...] = ()
 
     @property
     def paths(self) -> int:
@@ -145,6 +155,7 @@ class EndToEnd:
         self._consumed = RecentBits()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._looks = self._searches = 0
         self._sites = {sae.sae_id: sae.site for sae in network.saes.values()}
         for flow in network.flows:
             self.demand(flow.master, flow.slave, 0)
@@ -288,21 +299,37 @@ class EndToEnd:
 
     async def _look(self) -> None:
         """Read all stocks, start the relays that can be paid for, note which hops are short."""
-        await self._read_stocks()
-        shortage = Shortage()
-        # Waiting pairs first, in turn: how much one asks for buys it no place before the others (I9).
+        in_turn = self._in_turn()
+        await self._read_stocks([pair for pair in in_turn if pair.demands == NO_DEMANDS])
+        self._searches = 0
         self.federation.look(self.clock.now_s())
-        all_pairs = [*self.pairs.values(), *self.special.values()]
-        for pair in sorted(all_pairs, key=lambda pair: (not pair.waiting_bytes, pair.served_at_s)):
-            if not pair.relaying:
-                self._serve(pair, shortage)
+        # Waiting pairs first, in turn: how much one asks for buys it no place before the others (I9).
+        for pair in sorted(in_turn, key=lambda pair: (not pair.waiting_bytes, pair.served_at_s)):
+            self._serve(pair)
+        shortage = self._lacking_now()
         if shortage != self.shortage:
             self.shortage = shortage
             self.shortage_changed()
 
-    async def _read_stocks(self) -> None:
-        pairs = list(self.pairs.values())
+    def _in_turn(self) -> list[Pair]:
+        """Return the pairs to look at now."""
+        self._looks += 1
+        free = [pair for pair in (*self.pairs.values(), *self.special.values()) if not pair.relaying]
+        if len(free) > PAIRS_PER_LOOK:
+            free = nsmallest(PAIRS_PER_LOOK, free, key=lambda pair: (not pair.waiting_bytes, pair.looked_at))
+        for pair in free:
+            pair.looked_at = self._looks
+        return free
 
+    def _lacking_now(self) -> Shortage:
+        """Return what all pairs lacked when they were last looked at."""
+        shortage = Shortage()
+        for pair in (*self.pairs.values(), *self.special.values()):
+            if pair.lacks and not pair.relaying:
+                (shortage.waited_for if pair.waiting_bytes else shortage.short).update(pair.lacks)
+        return shortage
+
+    async def _read_stocks(self, pairs: list[Pair]) -> None:
         def work(transaction: StoreTransaction) -> list[int]:
             return [
                 stock_bytes(KmeView(transaction, kme_of_site(pair.start)), pair.master, pair.slave)
@@ -314,8 +341,8 @@ class EndToEnd:
         for pair, stock in zip(pairs, await self.store.run(work), strict=True):
             pair.stock_bytes = stock
 
-    def _serve(self, pair: Pair, shortage: Shortage) -> None:
-        wanted = self._lacking(pair)
+    def _serve(self, pair: Pair) -> None:
+        wanted, pair.lacks = self._lacking(pair), ()
         if not wanted or not self._look_for_routes(pair):
             return
         stocks = [self._available(link, site) for link, site in pair.edges]
@@ -334,10 +361,8 @@ class EndToEnd:
             task.add_done_callback(self._tasks.discard)
         elif not key_bytes:
             # What would do now; a full batch is for the time when the hops are full.
-            poor = [
-                edge[0] for edge, stock in zip(pair.edges, stocks, strict=True) if stock < hop_bytes(least)
-            ]
-            (shortage.waited_for if pair.waiting_bytes else shortage.short).update(poor)
+            edges = zip(pair.edges, stocks, strict=True)
+            pair.lacks = tuple(link for (link, _), stock in edges if stock < hop_bytes(least))
 
     def _lacking(self, pair: Pair) -> int:
         """Return how much key a pair should get now; 0 if it has enough."""
@@ -358,7 +383,9 @@ class EndToEnd:
     def _look_for_routes(self, pair: Pair) -> bool:
         """Keep a pair's routes up to date; tell whether it has as many as it needs."""
         now_s = self.clock.now_s()
-        if len(pair.routes) < pair.paths or now_s - pair.routed_at_s > ROUTE_KEPT_S * self.clock.speed:
+        old = len(pair.routes) < pair.paths or now_s - pair.routed_at_s > ROUTE_KEPT_S * self.clock.speed
+        if old and (pair.waiting_bytes or self._searches < SEARCHES_PER_LOOK):
+            self._searches += 1
             pair.routes, pair.routed_at_s = self._routes(pair), now_s
         return len(pair.routes) == pair.paths
 
