@@ -10,6 +10,7 @@ from openqci.delivery.pair_stock import (
     QUEUE_KIND,
     batch_of,
     batches_in_stock,
+    cut,
     stock_bytes,
     stock_keys,
     store_batch,
@@ -26,8 +27,9 @@ def lisbon(transaction: StoreTransaction) -> KmeView:
 
 
 def taken(store: MemoryKeyStore, count: int, size: int) -> list[bytes]:
-    keys = store.submit(lambda tx: take_keys(lisbon(tx), ALICE, BOB, count, size)).result()
-    return [bytes(one.key.reveal()) for one in keys]
+    runs = store.submit(lambda tx: take_keys(lisbon(tx), ALICE, BOB, count, size)).result()
+    keys = [key for run in runs for key in cut(run.key, [size] * (len(run.key) // size))]
+    return [bytes(key.reveal()) for key in keys]
 
 
 def stocked(*keys: bytes) -> MemoryKeyStore:

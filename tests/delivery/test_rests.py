@@ -36,7 +36,7 @@ def collect(transaction: MemoryTransaction, key_size: int) -> None:
     for taken in take_keys(lisbon, ALICE, BOB, 32 // key_size, key_size):
         batch = batch_of(warsaw, TAG, "slave")
         assert batch is not None
-        key = take_range(warsaw, batch, taken.offset_bytes, key_size)
+        key = take_range(warsaw, batch, taken.offset_bytes, len(taken.key))
         assert key.reveal() == taken.key.reveal()
 
 
@@ -72,9 +72,9 @@ class Pair:
 
     def take(self, count: int, size: int) -> list[int]:
         """Take keys, and carry what the master's KME has to say; return where they lay."""
-        taken = take_keys(self.view(LISBON), ALICE, BOB, count, size, rests=RULE)
+        runs = take_keys(self.view(LISBON), ALICE, BOB, count, size, rests=RULE)
         self.carry()
-        return [one.offset_bytes for one in taken]
+        return [run.offset_bytes + at for run in runs for at in range(0, len(run.key), size)]
 
     def carry(self) -> None:
         turn = outbox.next_turn(self.view(LISBON), WARSAW, BATCH_LANE)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from openqci.core.errors import OpenQCIError
 from openqci.delivery import agreement, end_to_end, etsi004, far_ends, leases, pair_stock, peers
 from openqci.delivery.end_to_end import origin as end_to_end_origin
+from openqci.delivery.pair_stock import KeyBatch
 from openqci.keystore import deposits, outbox, pushed
 from openqci.keystore.deposits import Verdict
 from openqci.relay import carriage
@@ -121,11 +122,9 @@ def early_frames_are_refused() -> Iterator[None]:
 @contextmanager
 def any_slave_may_fetch() -> Iterator[None]:
     """Who knows a key ID gets the key."""
-    from openqci.delivery import etsi014
-
     with (
-        patch.object(etsi014._PlacedKey, "is_for", lambda self, sae: self.batch.role == "slave"),
-        patch.object(etsi014._PlacedKey, "is_copy_of", lambda self, sae, master: self.batch.role == "slave"),
+        patch.object(KeyBatch, "is_for", lambda self, sae: self.role == "slave"),
+        patch.object(KeyBatch, "is_copy_of", lambda self, sae, master: self.role == "slave"),
     ):
         yield
 

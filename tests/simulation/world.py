@@ -18,9 +18,9 @@ from openqci.control import configuration
 from openqci.control.configuration import DomainConfiguration, Link, Node, Pair
 from openqci.core.errors import IntegrityError, KeyUnavailable, OpenQCIError, RequestRefused
 from openqci.core.identifiers import KmeId, SaeId
-from openqci.core.keys import SecretBytes
+from openqci.core.keys import DeliveredKey, SecretBytes
 from openqci.crypto.hybrid import KemAlgorithm, KemPrivateKey
-from openqci.delivery import agreement, end_to_end, leases, pair_stock
+from openqci.delivery import agreement, end_to_end, etsi014
 from openqci.delivery.directory import PeerIdentity
 from openqci.delivery.etsi004 import StreamLimits
 from openqci.delivery.etsi014_model import KeyIdsRequest, KeyRequest, Profile
@@ -405,7 +405,7 @@ class World:
 
         A work that was noted may be undone afterwards: the book knows what may have happened.
         """
-        real_complete, real_keys_of = agreement._complete, pair_stock.keys_of
+        real_complete, real_delivered = agreement._complete, etsi014._delivered
         real_confirmed = end_to_end.share_confirmed
         real_offer, real_deposited = deposits.offer, kme_node._deposited
 
@@ -430,17 +430,15 @@ class World:
             self.book.agreed.add(open_offer.order.batch_tag)
             return real_complete(view, open_offer)
 
-        def keys_of(runs: Sequence[TakenKey], key_bytes: int) -> list[TakenKey]:
-            for run in runs:
-                self.book.handed_out(run.batch, run.offset_bytes, len(run.key))
-            return real_keys_of(runs, key_bytes)
+        def delivered(run: TakenKey, key_bytes: int) -> list[DeliveredKey]:
+            self.book.handed_out(run.batch, run.offset_bytes, len(run.key))
+            return real_delivered(run, key_bytes)
 
         with (
             patch.object(agreement, "_complete", complete),
             patch.object(deposits, "offer", offer),
             patch.object(kme_node, "_deposited", deposited),
-            patch.object(pair_stock, "keys_of", keys_of),
-            patch.object(leases, "keys_of", keys_of),
+            patch.object(etsi014, "_delivered", delivered),
             patch.object(end_to_end, "share_confirmed", confirmed),
         ):
             yield

@@ -11,12 +11,19 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 BLOCK_BYTES = 16
 
 
-def encrypt_blocks(key: bytes, blocks: bytes) -> bytes:
-    """Return AES of each block of 16 bytes under a key of 16, 24 or 32.
+class BlockCipher:
+    """AES under a key of 16, 24 or 32 bytes.
 
     FIPS 197, C.1:
 
-    >>> encrypt_blocks(bytes(range(16)), bytes.fromhex("00112233445566778899aabbccddeeff")).hex()
+    >>> aes = BlockCipher(bytes(range(16)))
+    >>> aes.encrypt(bytes.fromhex("00112233445566778899aabbccddeeff")).hex()
     '69c4e0d86a7b0430d8cdb78070b4c55a'
     """
-    return Cipher(AES(key), ECB()).encryptor().update(blocks)
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(AES(key), ECB()).encryptor()
+
+    def encrypt(self, blocks: bytes) -> bytes:
+        """Return each block of 16 bytes encrypted by itself."""
+        return self._encryptor.update(blocks)

@@ -9,9 +9,9 @@ the data model are in :mod:`openqci.delivery.etsi014_model`.
 One text answers every 401 (an unknown certificate, a foreign key), so that it tells nothing about keys.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from operator import itemgetter
 
 import msgspec
 
@@ -170,15 +170,24 @@ def get_key_with_key_ids(
     fixed message if any is unknown here, was delivered before, or is another master's.
     """
     slave = enrolled_caller(directory, view.kme, peer)
-    copies = _copies(view, request.key_ids)
-    if any(each and not any(one.is_for(slave.sae_id) for one in each) for each in copies.values()):
+    own: list[_Held] = []
+    known: set[KeyId] = set()
+    meant: set[KeyId] = set()
+    for held in _held(view, request.key_ids):
+        known |= held.places.keys()
+        if held.stock.is_for(slave.sae_id):
+            meant |= held.places.keys()
+        if held.stock.is_copy_of(slave.sae_id, master_sae):
+            own.append(held)
+    if known - meant:
         raise unauthorised()
-    found = [one for each in copies.values() for one in each if one.is_copy_of(slave.sae_id, master_sae)]
-    if {one.key_id for one in found} != copies.keys():
+    found = {key_id: held.stock.provenance for held in own for key_id in held.places}
+    if len(found) < len(request.key_ids):
         raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND)
+    taken = _take_held(view, own, profile)
     return Delivery(
-        keys=_take_found(view, found, profile),
-        provenances=tuple(one.provenance for one in found),
+        keys=tuple(DeliveredKey(key_id, taken[key_id]) for key_id in request.key_ids),
+        provenances=tuple(found[key_id] for key_id in request.key_ids),
         with_provenance=request.with_provenance,
     )
 
@@ -258,17 +267,16 @@ def _take(
 
         try:
             if lease is not None:
-                taken = leases.draw(view, lease, request.number, will_do)
+                runs = leases.draw(view, lease, request.number, will_do)
             else:
-                taken = take_keys(*wanted, will_do, rests)
+                runs = take_keys(*wanted, will_do, rests)
         except KeyUnavailable:
             if lease is not None or not named_keys.stock_keys(
                 view, *wanted[1:3], wanted[4], request.additional
             ):
                 raise
         else:
-            ids = zip(_key_ids(taken), taken, strict=True)
-            return [(DeliveredKey(key_id, one.key), one.batch.provenance) for key_id, one in ids]
+            return [(each, run.batch.provenance) for run in runs for each in _delivered(run, wanted[4])]
         named = named_keys.take_keys(*wanted, will_do)
         return [(DeliveredKey(one.named.key_id, one.key), one.named.provenance) for one in named]
 
@@ -287,14 +295,12 @@ def _take(
         raise
 
 
-def _key_ids(taken: Iterable[TakenKey]) -> list[KeyId]:
-    """Return the IDs of keys taken at their master, in their order."""
-    key_ids: list[KeyId] = []
-    for _, run in groupby(taken, key=lambda one: one.batch.batch_tag):
-        keys = list(run)
-        places = [KeyPlace(one.offset_bytes, len(one.key)) for one in keys]
-        key_ids += encode_key_ids(keys[0].batch.id_seed, keys[0].batch.batch_tag, places)
-    return key_ids
+def _delivered(run: TakenKey, key_bytes: int) -> list[DeliveredKey]:
+    """Cut a run that was taken at its master into keys, and name them."""
+    batch, count = run.batch, len(run.key) // key_bytes
+    key_ids = encode_key_ids(batch.id_seed, batch.batch_tag, run.offset_bytes, key_bytes, count)
+    with run.key as key:
+        return list(map(DeliveredKey, key_ids, cut(key, [key_bytes] * count)))
 
 
 def enrolled_caller(directory: SaeDirectory, kme: KmeId, peer: PeerIdentity | None) -> SaeRecord:
@@ -346,26 +352,28 @@ def insufficient_key(
     return RequestRefused(status, INSUFFICIENT, details, {"Retry-After": str(retry_after_s)})
 
 
-class _PlacedKey(msgspec.Struct, frozen=True):
-    """A genuine key ID with the batch and the place that it names."""
+class _Held(msgspec.Struct, frozen=True):
+    """What this KME has of a request's keys in one batch, or one key that came over a border."""
 
-    key_id: KeyId
-    batch: KeyBatch
-    place: KeyPlace
+    stock: KeyBatch | NamedKey
+    places: dict[KeyId, KeyPlace]
 
-    @property
-    def provenance(self) -> Provenance:
-        return self.batch.provenance
 
-    def is_for(self, sae_id: SaeId) -> bool:
-        """Tell whether an SAE was named as a slave when the key was asked for."""
-        batch = self.batch
-        return batch.role == "slave" and sae_id in (batch.slave_sae, *batch.additional_slaves)
-
-    def is_copy_of(self, sae_id: SaeId, master_sae: SaeId) -> bool:
-        """Tell whether this copy is that SAE's own, of a key that it shares with this master."""
-        batch = self.batch
-        return batch.role == "slave" and (batch.slave_sae, batch.master_sae) == (sae_id, master_sae)
+def _held(view: KmeView, key_ids: Iterable[KeyId]) -> Iterator[_Held]:
+    """Return what this KME has of these keys, for whomever; of an ID that is not genuine, nothing."""
+    by_tag: dict[int, list[KeyId]] = {}
+    for key_id in key_ids:
+        by_tag.setdefault(batch_tag_of(key_id), []).append(key_id)
+    for batch_tag, ids in by_tag.items():
+        unknown = set(ids)
+        for batch in _batches_of(view, batch_tag):
+            decoded = zip(ids, decode_key_ids(batch.id_seed, batch_tag, ids), strict=True)
+            places = {key_id: place for key_id, place in decoded if place is not None}
+            unknown -= places.keys()
+            yield _Held(batch, places)
+        for key_id in unknown:
+            for named in named_keys.copies(view, key_id):
+                yield _Held(named, {key_id: KeyPlace(named.offset_bytes, named.length_bytes)})
 
 
 def _batches_of(view: KmeView, batch_tag: int) -> list[KeyBatch]:
@@ -374,55 +382,33 @@ def _batches_of(view: KmeView, batch_tag: int) -> list[KeyBatch]:
     return slave_copies(view, batch_tag) + ([own] if own is not None else [])
 
 
-def _copies(view: KmeView, key_ids: Iterable[KeyId]) -> dict[KeyId, list[_PlacedKey | NamedKey]]:
-    """Return for each ID, in their order, what this KME has of that key, for whomever."""
-    copies: dict[KeyId, list[_PlacedKey | NamedKey]] = {key_id: [] for key_id in key_ids}
-    by_tag: dict[int, list[KeyId]] = {}
-    for key_id in copies:
-        by_tag.setdefault(batch_tag_of(key_id), []).append(key_id)
-    for batch_tag, ids in by_tag.items():
-        for batch in _batches_of(view, batch_tag):
-            for key_id, place in zip(ids, decode_key_ids(batch.id_seed, batch_tag, ids), strict=True):
-                if place is not None:
-                    copies[key_id].append(_PlacedKey(key_id, batch, place))
-    return {key_id: placed or [*named_keys.copies(view, key_id)] for key_id, placed in copies.items()}
-
-
-def _take_found(
-    view: KmeView, found: Sequence[_PlacedKey | NamedKey], profile: Profile
-) -> tuple[DeliveredKey, ...]:
+def _take_held(view: KmeView, own: Iterable[_Held], profile: Profile) -> dict[KeyId, SecretBytes]:
     """Take the keys; neighbours are taken together, since every cut seals the rest of a segment anew."""
     keys: dict[KeyId, SecretBytes] = {}
-    placed = sorted(
-        (one for one in found if isinstance(one, _PlacedKey)),
-        key=lambda one: (one.batch.batch_tag, one.place),
-    )
     try:
-        for run in _runs(placed):
-            lengths_bytes = [one.place.length_bytes for one in run]
-            with take_range(view, run[0].batch, run[0].place.offset_bytes, sum(lengths_bytes)) as together:
-                keys.update(zip((one.key_id for one in run), cut(together, lengths_bytes), strict=True))
-        for one in found:
-            if isinstance(one, NamedKey):
-                keys[one.key_id] = named_keys.take(view, one)
+        for held in own:
+            if isinstance(held.stock, NamedKey):
+                keys[held.stock.key_id] = named_keys.take(view, held.stock)
+                continue
+            for run in _runs(held.places):
+                lengths_bytes = [place.length_bytes for _, place in run]
+                offset_bytes = run[0][1].offset_bytes
+                with take_range(view, held.stock, offset_bytes, sum(lengths_bytes)) as together:
+                    keys.update(zip((key_id for key_id, _ in run), cut(together, lengths_bytes), strict=True))
     except KeyUnavailable:
         for key in keys.values():
             key.wipe()
         raise RequestRefused(profile.unknown_key_status, KEYS_NOT_FOUND) from None
-    return tuple(DeliveredKey(one.key_id, keys[one.key_id]) for one in found)
+    return keys
 
 
-def _runs(placed: Iterable[_PlacedKey]) -> list[list[_PlacedKey]]:
-    """Group keys, sorted by place, that lie one right after the other in the same batch."""
-    runs: list[list[_PlacedKey]] = []
-    for one in placed:
-        last = runs[-1][-1] if runs else None
-        if (
-            last is not None
-            and last.batch.batch_tag == one.batch.batch_tag
-            and sum(last.place) == one.place.offset_bytes
-        ):
-            runs[-1].append(one)
-        else:
-            runs.append([one])
+def _runs(places: dict[KeyId, KeyPlace]) -> list[list[tuple[KeyId, KeyPlace]]]:
+    """Group keys of a batch that lie one right after the other."""
+    runs: list[list[tuple[KeyId, KeyPlace]]] = []
+    end_bytes = -1
+    for key_id, place in sorted(places.items(), key=itemgetter(1)):
+        if place.offset_bytes != end_bytes:
+            runs.append([])
+        runs[-1].append((key_id, place))
+        end_bytes = sum(place)
     return runs

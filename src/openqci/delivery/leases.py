@@ -22,7 +22,6 @@ from openqci.delivery.pair_stock import (
     RestRule,
     TakenKey,
     batches_in_stock,
-    keys_of,
     pieces_apart,
     put_back,
     set_apart,
@@ -132,7 +131,7 @@ def draw(
     runs = take_runs(view, filter(will_do, pieces_apart(view, lease.name)), count, lease.key_bytes)
     if not _left_bytes(view, lease):
         _forget(view, lease)
-    return keys_of(runs, lease.key_bytes)
+    return runs
 
 
 def release(view: KmeView, lease: Lease) -> LeaseEnded:

@@ -83,6 +83,14 @@ class KeyBatch(msgspec.Struct, frozen=True, omit_defaults=True):
     base_bytes: int = 0
     apart: str = ""
 
+    def is_for(self, sae_id: SaeId) -> bool:
+        """Tell whether an SAE is one of the slaves of these keys, and this is a slave's copy."""
+        return self.role == "slave" and sae_id in (self.slave_sae, *self.additional_slaves)
+
+    def is_copy_of(self, sae_id: SaeId, master_sae: SaeId) -> bool:
+        """Tell whether this copy is that SAE's own, of keys that it shares with this master."""
+        return self.role == "slave" and (self.slave_sae, self.master_sae) == (sae_id, master_sae)
+
 
 class TakenKey(msgspec.Struct, frozen=True):
     """A key, or a run of keys, taken at its master: where in the whole batch it lay, and its bytes."""
@@ -238,13 +246,13 @@ def take_keys(
     will_do: Callable[[KeyBatch], bool] = lambda batch: True,
     rests: RestRule | None = None,
 ) -> list[TakenKey]:
-    """Take keys from the front of the pair's batches, oldest first; they are erased here.
+    """Take keys from the front of the pair's batches, oldest first, those of each batch in one run.
 
-    Only batches that ``will_do`` are looked at. Raises KeyUnavailable, before anything is taken, if there
-    are fewer than ``count``.
+    They are erased here. Only batches that ``will_do`` are looked at. Raises KeyUnavailable, before anything
+    is taken, if there are fewer than ``count``.
     """
     batches = filter(will_do, batches_in_stock(view, master, slave, additional))
-    return keys_of(take_runs(view, batches, count, key_bytes, rests), key_bytes)
+    return take_runs(view, batches, count, key_bytes, rests)
 
 
 def take_runs(
@@ -262,16 +270,6 @@ def take_runs(
             offset, run = view.take_next(batch.stream, keys * key_bytes)
             taken.append(TakenKey(batch, batch.base_bytes + offset, run))
         _end_if_short(view, batch, key_bytes, rests)
-    return taken
-
-
-def keys_of(runs: Sequence[TakenKey], key_bytes: int) -> list[TakenKey]:
-    """Cut runs into keys. Wipes the runs."""
-    taken: list[TakenKey] = []
-    for run in runs:
-        with run.key as key:
-            for index, one in enumerate(cut(key, [key_bytes] * (len(key) // key_bytes))):
-                taken.append(TakenKey(run.batch, run.offset_bytes + index * key_bytes, one))
     return taken
 
 

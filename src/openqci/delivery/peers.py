@@ -30,7 +30,7 @@ from openqci.keystore.deposits import DepositNotice, Introduction, Verdict
 from openqci.keystore.ports import KmeView
 from openqci.keystore.supply import SourceReport
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """What both ends must have alike: messages, and the way of naming keys (:mod:`openqci.delivery.key_ids`)."""
 
 PEER_KIND = "peer"
