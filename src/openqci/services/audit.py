@@ -85,6 +85,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """Return the hash that this line has if nobody changed it."""
         return hashlib.sha256(_encoder.encode(msgspec.structs.replace(self, hash=""))).hexdigest()
 
+    def sealed(self) -> tuple[str, bytes]:
+        """Return the hash of an entry that has none yet, and the line with it.
+
+        The hash comes last in a line: what it is made of is written once, and the hash put into its place.
+        """
+        canonical = _encoder.encode(self)
+        digest = hashlib.sha256(canonical).hexdigest()
+        return digest, canonical.removesuffix(NO_HASH) + b'"hash":"%b"}\n' % digest.encode()
+
+
+NO_HASH = b'"hash":""}'
+"""How the canonical form of a line ends."""
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(Entry)
@@ -156,8 +168,7 @@ class AuditLog:
         lost, self._lost = self._lost, 0
         if lost:
             group.insert(0, _Waiting(AuditEvent.LINES_LOST, "", "", {"lines": lost}, time.time()))
-        entries = list(self._chained(group))
-        text = b"".join(_encoder.encode(entry) + b"\n" for entry in entries)
+        head, text = self._chained(group)
         troubled = False
         while text:
             end = os.lseek(self._file, 0, os.SEEK_END)
@@ -176,8 +187,7 @@ class AuditLog:
                 time.sleep(RETRY_S)
         if troubled:
             self.trouble(None)
-        if entries:
-            self.head = Head(entries[-1].number, entries[-1].hash)
+        self.head = head
         for line in group:
             if line.done is not None:
                 line.done.set_result(None)
@@ -185,23 +195,25 @@ class AuditLog:
             os.close(self._file)
             self._file = _new_file(self._folder, self.head.number + 1)
 
-    def _chained(self, group: "list[_Waiting]") -> Iterator[Entry]:
-        number, previous = self.head.number, self.head.hash
-        for line in group:
-            if line.event is None:
+    def _chained(self, group: "list[_Waiting]") -> tuple[Head, bytes]:
+        """Return the lines of a group, and where the chain ends with them."""
+        number, previous, lines = self.head.number, self.head.hash, []
+        for waiting in group:
+            if waiting.event is None:
                 continue
             number += 1
             entry = Entry(
                 number=number,
-                at=datetime.fromtimestamp(line.at_s, UTC).isoformat(timespec="milliseconds"),
-                event=line.event.value,
-                actor=line.actor,
-                role=line.role,
-                facts=line.facts,
+                at=datetime.fromtimestamp(waiting.at_s, UTC).isoformat(timespec="milliseconds"),
+                event=waiting.event.value,
+                actor=waiting.actor,
+                role=waiting.role,
+                facts=waiting.facts,
                 previous=previous,
             )
-            previous = entry.digest()
-            yield msgspec.structs.replace(entry, hash=previous)
+            previous, line = entry.sealed()
+            lines.append(line)
+        return Head(number, previous), b"".join(lines)
 
 
 class _Waiting(msgspec.Struct, frozen=True):
