@@ -5,14 +5,14 @@ import inspect
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
 import pytest
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from openqci.core.errors import ConfigurationError, RequestRefused
 from openqci.core.identifiers import KmeId
@@ -20,7 +20,7 @@ from openqci.delivery.etsi014 import Delivery
 from openqci.delivery.etsi014_model import KeyRequest
 from openqci.keystore.memory import MemoryKeyStore
 from openqci.services.kme import WAITING_PER_PAIR_MAX, KmeService
-from openqci.services.kme_server import KMEEndpoint, KMEServer
+from openqci.services.kme_server import KMEEndpoint, KMEServer, WholeAnswers
 from openqci.services.pki import CertificateAuthority, write_credentials
 from openqci.services.tls import TlsFiles
 from tests.conformance.etsi014.make import RunningKmes, free_ports
@@ -194,6 +194,41 @@ def test_a_stop_lets_a_request_in_hand_end(tmp_path: Path) -> None:
         asking.join(timeout=5)
     assert [answer.status for answer in answers] == [503], "refused in words, not by a cut connection"
     assert time.monotonic() - began_s < 4
+
+
+class Written(asyncio.Transport):
+    """Remembers what was written into it together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.packets: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.packets.append(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.packets.append(b"".join(list_of_data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_head_and_body_of_an_answer_leave_together() -> None:
+    written = Written()
+    answer = WholeAnswers(written)
+    for part in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", bytearray(b"body"), b"more"):
+        answer.write(part)
+    assert written.packets == [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nbody", b"more"]
+    assert "self.transport.write(" in inspect.getsource(RequestResponseCycle.send), "through what we give it"
+
+
+def test_an_answer_without_a_body_leaves_when_it_is_complete() -> None:
+    written = Written()
+    answer = WholeAnswers(written)
+    answer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert not written.packets
+    answer.write(b"")
+    assert written.packets == [b"HTTP/1.1 204 No Content\r\n\r\n"]
 
 
 def test_uvicorn_still_has_what_the_peer_protocol_reaches_into() -> None:

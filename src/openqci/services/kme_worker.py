@@ -36,7 +36,7 @@ from openqci.services.application_interfaces import INTERFACES_MAX, ApplicationI
 from openqci.services.keyring import Keyring
 from openqci.services.kme import Group, KmeService, Observer, Quotas, is_noted
 from openqci.services.kme_config import LoadedConfig
-from openqci.services.kme_server import OTHER_FILES, allow_open_files
+from openqci.services.kme_server import OTHER_FILES, allow_open_files, keep_what_is_there
 from openqci.services.state_folder import StateFolder
 from openqci.services.worker_channel import (
     Act,
@@ -317,6 +317,7 @@ async def serve(line: socket.socket, lock: int, bound: Sockets) -> int:
     async with asyncio.timeout(SETUP_S_MAX):
         told = await setup
     logs.configure(told.config.log.format, told.log_level, told.config.node.kme_id)
+    keep_what_is_there()
     fault = ""
     try:
         worker = KmeWorker(told, channel, lock, bound)

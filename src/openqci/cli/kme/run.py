@@ -40,6 +40,7 @@ def run_node(args: argparse.Namespace) -> int:
 async def serve(loaded: "LoadedConfig") -> int:
     """Serve until SIGTERM, SIGINT or zeroisation; return the exit code."""
     from openqci.services.kme_app import KmeApp
+    from openqci.services.kme_server import keep_what_is_there
     from openqci.services.sources import make_source
 
     app = KmeApp(loaded, make_source)
@@ -50,6 +51,7 @@ async def serve(loaded: "LoadedConfig") -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, app.stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
+        keep_what_is_there()
         print(READY_LINE, flush=True)
         log.info(READY_LINE)
         await app.run()
