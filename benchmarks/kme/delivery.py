@@ -437,7 +437,7 @@ def figures_of(runs: list[dict[str, Any]], number: int, clients: int) -> dict[st
         "keys_per_s": median(lambda each: each["keys_per_s"]),
         "runs": [each["ok_per_s"] for each in runs],
     }
-    for verb in ("enc_or_get", "dec"):
+    for verb in ("enc_or_get", "dec", "handshake"):
         if all(verb in each for each in runs):
             figures[f"{verb}_p50_ms"] = median(lambda each, verb=verb: each[verb]["p50_ms"])
             figures[f"{verb}_p99_ms"] = median(lambda each, verb=verb: each[verb]["p99_ms"])
