@@ -104,12 +104,12 @@ def test_after_a_cut_keys_flow_again_within_two_seconds_and_the_hop_comes_back(m
 
 
 def test_a_stopped_node_refuses_connections_and_serves_again_afterwards(metro: RunningNetwork) -> None:
-    fault(metro, "stop", "hu-gyor", "--for", 2)
+    fault(metro, "stop", "hu-gyor", "--for", 600)
     gyor = application(metro, GYOR)
     with pytest.raises(OSError):
         gyor.status(VIENNA)
     assert "node Győr is stopped" in fault(metro, "list")
-    until(lambda: status(metro)["faults"] == [], "the fault ends by itself")
+    fault(metro, "clear")
     with application(metro, VIENNA) as vienna:
         answer = keys_in_time(vienna, GYOR, 1)
     assert gyor.dec_keys(VIENNA, answer.key_ids).keys == answer.keys
