@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,9 +30,10 @@ from openqci.relay import hop_bytes
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.space.time_scales import DAY_S
 from openqci.twin.block import BlockOutcome
-from openqci.twin.flights import Flight, flown, forecasts_of
+from openqci.twin.flights import Cloudy, Flight, flown, forecasts_of
 from openqci.twin.hops import HopBook, HopFigures
 from openqci.twin.pass_block import PassOrder
+from openqci.twin.skies import clear
 
 NETWORK_FLOWN, (EAGLE,) = flown(load_scenario("islands"))
 FORECASTS = forecasts_of(NETWORK_FLOWN, [EAGLE])
@@ -45,14 +46,15 @@ NICOSIA = frozenset({SiteId("cy-nicosia"), LIMASSOL})
 class SteppedClock:
     """Goes to the next moment that somebody waits for, once radio and flight both wait for one.
 
-    Blocks wait for no moment; they have ``settle_s`` of real time to get to a worker or into the store.
+    Blocks wait for no moment: ``settled`` tells when they are where they can get for now.
     """
 
     speed = 1.0
-    settle_s = 0.05
+    settle_s = 0.02
     parts = 2
 
-    def __init__(self) -> None:
+    def __init__(self, settled: Callable[[], bool]) -> None:
+        self.settled = settled
         self._now_s = 0.0
         self._numbers = itertools.count()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -69,7 +71,7 @@ class SteppedClock:
     async def run_until(self, stop_s: float) -> None:
         while True:
             await asyncio.sleep(self.settle_s)
-            while len(self._waiting) < self.parts:
+            while len(self._waiting) < self.parts or not self.settled():
                 await asyncio.sleep(0.005)
             if self._waiting and self._waiting[0][0] > stop_s:
                 self._now_s = stop_s
@@ -104,9 +106,14 @@ class World:
     """The satellites of ``islands`` over a store, on a clock that the test moves."""
 
     def __init__(
-        self, store: SqliteKeyStore, workers: FakeWorkers, flight: Flight = EAGLE, book: HopBook | None = None
+        self,
+        store: SqliteKeyStore,
+        workers: FakeWorkers,
+        flight: Flight = EAGLE,
+        book: HopBook | None = None,
+        cloudy: Cloudy = clear,
     ) -> None:
-        self.store, self.workers, self.clock = store, workers, SteppedClock()
+        self.store, self.workers, self.clock = store, workers, SteppedClock(self.settled)
         self.book = book or HopBook(NETWORK_FLOWN, FORECASTS, {}, {})
         self.left: list[LinkId] = []
         self.satellites = Satellites(
@@ -117,7 +124,18 @@ class World:
             cast(SimulatedClock, self.clock),
             1,
             self._changed,
+            cloudy=cloudy,
         )
+
+    def settled(self) -> bool:
+        """Whether every block under way waits for its worker, or with its key for the radio."""
+        ordered = {order.name.link_id for order in self.workers.orders}
+        for aboard in self.satellites.aboard.values():
+            if any(each.link_id not in ordered for each in aboard.under_way):
+                return False
+            if aboard.under_way and aboard.in_contact.is_set() and self.workers.ready.is_set():
+                return False
+        return True
 
     def _changed(self, links: Iterable[LinkId]) -> None:
         self.left += links
@@ -181,6 +199,26 @@ def test_a_night_of_passes_fills_the_stocks_at_both_ends(store: SqliteKeyStore) 
         assert from_satellite[0] == from_satellite[1] and from_station[0] == from_station[1]
         assert (from_satellite[0] > 0) == (link in served)
         assert 8 * (from_satellite[0] + from_station[0]) == world.book.lines[link].stock_bits
+
+
+def test_a_pass_under_cloud_is_lost_and_a_later_rival_is_taken_instead(store: SqliteKeyStore) -> None:
+    asked: list[float] = []
+
+    def over_alentejo(station: str, now_s: float) -> bool:
+        asked.append(now_s)
+        return station in ("ogs-alentejo", "ogs-maido")
+
+    async def night() -> tuple[list[str], int]:
+        async with World(store, FakeWorkers(key()), cloudy=over_alentejo) as world:
+            await world.clock.run_until(0.3 * DAY_S)
+            served = [order.name.link_id for order in world.workers.orders]
+            return served, world.satellites.figures()[0]["passes_clouded"]
+
+    served, clouded = asyncio.run(night())
+    assert EAGLE.links[IRELAND] in served and clouded == 2
+    assert not {"eagle-1--ogs-alentejo", "eagle-1--ogs-maido"} & set(served)
+    begins = {each.begins_s for each in EAGLE.passes(0.0)}
+    assert set(asked) <= begins  # nobody looks at the sky of tomorrow
 
 
 def test_key_of_a_pass_waits_for_the_radio(store: SqliteKeyStore) -> None:
@@ -402,8 +440,9 @@ def test_dublin_and_nicosia_get_key_by_store_and_forward_in_radio_contact_alone(
             outlook = end_to_end.outlook(world.satellites.outlook)(MASTER, SLAVE)
             refused.append(outlook)
             await world.clock.run_until(1.25 * DAY_S)
-            world.clock.settle_s = 0.4  # relays take their time, too
-            await world.clock.run_until(1.35 * DAY_S)
+            world.clock.settle_s = 0.2  # relays take their time, too
+            while not done and world.clock.now_s() < 2 * DAY_S:
+                await world.clock.run_until(world.clock.now_s() + 1800)
         relaying.cancel()
         await asyncio.gather(relaying, return_exceptions=True)
         await end_to_end.close()

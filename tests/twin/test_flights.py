@@ -25,10 +25,12 @@ from openqci.twin.flights import (
     next_to_serve,
     pass_forecasts,
     planned,
+    sky_of,
     stations_of,
     survey_of,
 )
 from openqci.twin.hops import SATELLITE
+from openqci.twin.skies import clear
 
 ISLANDS = load_scenario("islands")
 WHOLE, (EAGLE,) = flown(ISLANDS)
@@ -130,6 +132,27 @@ def test_the_satellite_is_over_the_station_in_the_middle_of_a_pass() -> None:
     site = ISLANDS.sites[chosen.station]
     assert abs(latitude - site.lat) < 4 and abs(longitude - site.lon) < 4
     assert height_km == pytest.approx(500, abs=25)
+
+
+# Clouds
+
+
+def test_without_a_seed_skies_are_clear_and_with_one_clouds_are_the_same_after_a_restart() -> None:
+    assert sky_of(ISLANDS, [EAGLE]) is clear and not clear("ogs-paris", 0.0)
+    assert ISLANDS.space is not None
+    seeded, other = (
+        msgspec.structs.replace(ISLANDS, space=msgspec.structs.replace(ISLANDS.space, cloud_seed=seed))
+        for seed in (5, 6)
+    )
+    hours = [3600.0 * hour for hour in range(0, 20_000, 7)]
+    sky, another = sky_of(seeded, [EAGLE]), sky_of(other, [EAGLE])
+    of_station = {each.site_id: [sky(each.site_id, hour) for hour in hours] for each in EAGLE.ground}
+    assert of_station["ogs-paris"] != [another("ogs-paris", hour) for hour in hours]
+    assert 0.3 < np.mean(of_station["ogs-paris"]) < 0.6
+    again = sky_of(seeded, [EAGLE])
+    assert of_station["ogs-maido"] == [again("ogs-maido", hour) for hour in hours]
+    with pytest.raises(KeyError):
+        sky("ogs-nowhere", 0.0)
 
 
 # The choice

@@ -135,10 +135,14 @@ class MissionUse(msgspec.Struct, frozen=True):
 
 
 class SpaceSegment(msgspec.Struct, frozen=True):
-    """Missions of a network; ``start_utc`` is the moment at which it is commissioned, its second zero."""
+    """Missions of a network; ``start_utc`` is the moment at which it is commissioned, its second zero.
+
+    With a ``cloud_seed`` clouds are drawn from the climate of the stations; without, skies are clear.
+    """
 
     start_utc: str
     missions: tuple[MissionUse, ...]
+    cloud_seed: int | None = None
 
 
 class Network(msgspec.Struct, frozen=True):

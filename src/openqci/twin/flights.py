@@ -9,10 +9,10 @@ two domains, at a border node in the station. Key is made in passes only (:mod:`
 orbit looks at one station at a time: :func:`next_to_serve` chooses. Radio contact is assumed with any of the
 mission's stations, day and night and through cloud, from 5 degrees up.
 
-Left out: clouds; time to turn from one station to the next; eclipses of the radio; fuel, power and health.
+Left out: time to turn from one station to the next; eclipses of the radio; fuel, power and health.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -43,6 +43,10 @@ from openqci.space.pass_samples import STEP_S
 from openqci.space.time_scales import DAY_S
 from openqci.twin.hops import SATELLITE
 from openqci.twin.pass_block import pass_settings
+from openqci.twin.skies import Skies, clear
+
+Cloudy = Callable[[str, float], bool]
+"""Whether the sky over a station is cloudy at a moment of the network's time."""
 
 COMPILED = False
 """Some passes a day are found as fast without the kernels, which the serving process need not load then."""
@@ -234,6 +238,15 @@ def flown(network: Network) -> tuple[Network, tuple[Flight, ...]]:
         flights += of_use
     check_distinct([each.orbit for each in flights])
     return whole, tuple(flights)
+
+
+def sky_of(network: Network, flights: Iterable[Flight]) -> Cloudy:
+    """Return what says whether a station is cloudy at a moment: drawn clouds, or clear skies."""
+    space = network.space
+    if space is None or space.cloud_seed is None:
+        return clear
+    ground = {each.site_id: each for flight in flights for each in flight.ground}
+    return Skies(tuple(ground.values()), utc_seconds(space.start_utc), space.cloud_seed).cloudy
 
 
 def flights_of(network: Network, use: MissionUse, start_utc_s: float) -> list[Flight]:

@@ -56,7 +56,7 @@ from openqci.services.kme import KmeService
 from openqci.services.kme_server import KMEEndpoint, KMEServer, bind_all
 from openqci.services.pki import CertificateAuthority
 from openqci.services.sqlite_store import SqliteKeyStore
-from openqci.twin.flights import Flight, flown, forecasts_of
+from openqci.twin.flights import Flight, flown, forecasts_of, sky_of
 from openqci.twin.hops import HopBook
 
 log = logging.getLogger(__name__)
@@ -258,6 +258,7 @@ class LiveNetwork:
             self.args.seed,
             end_to_end.leave_all,
             self.reacting.block_made,
+            sky_of(self.network, self.flights),
         )
         end_to_end.passes_of = self.satellites.passes_of
         service.outlook = end_to_end.outlook(self.satellites.outlook)

@@ -41,9 +41,10 @@ from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.space import utc_text
 from openqci.space.time_scales import DAY_S
 from openqci.twin.block import BlockOutcome
-from openqci.twin.flights import MARGIN_S, Flight, PlannedPass, next_to_serve
+from openqci.twin.flights import MARGIN_S, Cloudy, Flight, PlannedPass, next_to_serve
 from openqci.twin.hops import HopBook, HopFigures
 from openqci.twin.pass_block import PassOrder
+from openqci.twin.skies import clear
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Aboard:
     flight: Flight
     serving: PlannedPass | None = None
     coming: PlannedPass | None = None
+    clouded: int = 0
     under_way: list[PlannedPass] = field(default_factory=list)
     in_contact: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,7 +93,9 @@ class Satellites:
         seed: int | None,
         changed: Callable[[Iterable[LinkId]], None],
         block_made: Callable[[BlockOutcome], Awaitable[None]] = ignore_block,
+        cloudy: Cloudy = clear,
     ) -> None:
+        self.cloudy = cloudy
         self.store, self.book, self.workers, self.clock = store, book, workers, clock
         self.seed, self.changed, self.block_made = seed, changed, block_made
         self.aboard = {flight.satellite: Aboard(flight) for flight in flights}
@@ -151,14 +155,22 @@ class Satellites:
                 await self.clock.wait_until(self.clock.now_s() + LOOK_AGAIN_S)
                 continue
             await self.clock.wait_until(aboard.coming.begins_s)
-            aboard.serving, aboard.coming = aboard.coming, None
-            await self._serve(aboard, aboard.serving)
+            chosen, aboard.coming = aboard.coming, None
+            if self.cloudy(chosen.station, chosen.begins_s):
+                aboard.clouded += 1
+                continue  # a pass that begins later may be clear, also one that was a rival of this
+            if self.book.lines[chosen.link_id].trouble:
+                continue  # cut since it was chosen
+            aboard.serving = chosen
+            await self._serve(aboard, chosen)
             aboard.serving = None
 
     async def _next_pass(self, aboard: Aboard) -> PlannedPass | None:
         """Choose the pass to serve next; None if there is none, or no room for its key."""
         flight = aboard.flight
-        ahead = await asyncio.to_thread(flight.passes, self.clock.now_s())
+        now_s = self.clock.now_s()
+        # What begins at this very moment has been looked at.
+        ahead = [each for each in await asyncio.to_thread(flight.passes, now_s) if each.begins_s > now_s]
         stock_bits = {link: self.book.lines[link].stock_bits for link in flight.links.values()}
         free_bits = (
             flight.store_bits
@@ -297,6 +309,7 @@ class Satellites:
             "serving": aboard.serving.station if aboard.serving else None,
             "next_station": coming.station if coming else None,
             "next_pass_utc": self._utc(aboard, coming.begins_s) if coming else None,
+            "passes_clouded": aboard.clouded,
             "stock_bits": {station: line.stock_bits for station, line in lines.items()},
             "store_bits": flight.store_bits,
         }
