@@ -176,6 +176,14 @@ def test_bounds_hold_for_the_whole_routes() -> None:
     assert not dear.routes and "epsilon" in dear.reason
 
 
+def test_bounds_hold_inside_one_domain() -> None:
+    graz = SiteId("at-graz")
+    best = europe().routes(VIENNA, graz).routes[0].hops
+    kept = europe().routes(VIENNA, graz, 1, RoutePolicy(hops_max=best))
+    assert kept.routes and kept.routes[0].hops == best
+    assert not europe().routes(VIENNA, graz, 1, RoutePolicy(hops_max=best - 1)).routes
+
+
 def test_without_the_orchestrator_known_ways_and_a_domains_own_routes_go_on() -> None:
     interiors = interiors_of(EUROPE)
     known = composer_of(interiors, in_hops).routes(VIENNA, PARIS, 2)

@@ -21,6 +21,7 @@ from openqci.control.gateways import DIRECT_MAX, Border, Crossings, Gateways, Wa
 from openqci.control.offers import Crossing, Gate
 from openqci.control.policy import ANY_ROUTE, LinkFacts, NodeFacts, RoutePolicy
 from openqci.control.routing import COST_GRAIN, NO_BOUNDS, Cost, Epsilon, Flow, Port, Prices, Route, Router
+from openqci.core.errors import invariant
 from openqci.core.identifiers import LinkId, SiteId
 
 LENGTH_PRICES = (0.0, 32.0, 1024.0, 32768.0)
@@ -102,8 +103,9 @@ class Interior:
         return frozenset(node.site_id for node in facts if policy.refuses_node(node) is not None)
 
     def alone(self, source: SiteId, target: SiteId, k: int, policy: RoutePolicy) -> tuple[Route, ...]:
-        """Return up to k routes that do not leave the domain."""
-        within = self._within(policy, (source, target))
+        """Return up to k routes that do not leave the domain and keep the policy's bounds."""
+        avoided = policy.avoid_sites | (self.guests - {source, target})
+        within = msgspec.structs.replace(policy, avoid_sites=avoided)
         return self.router.disjoint_routes(source, target, k, self._priced(0.0, policy), within)
 
     def segments(
@@ -462,6 +464,7 @@ class _Growing:
         ports = list(self._index)
         path = [end]
         while path[-1] != start:
+            invariant(len(path) < len(costs), "a cheapest route has no circle: costs are whole grains")
             path.append(int(before[path[-1]]))
         return [ports[at] for at in reversed(path)]
 
