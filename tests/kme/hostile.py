@@ -19,6 +19,7 @@ HANDSHAKE_TYPE, ALERT_TYPE, CIPHER_TYPE, DATA_TYPE, HEARTBEAT_TYPE = 22, 21, 20,
 """Types of TLS records (RFC 8446, B.1; RFC 6520)."""
 
 HTTP = b"GET /api/v1/keys/app-b/status HTTP/1.1\r\nHost: kme\r\n\r\n"
+LOOPBACK = "127.0.0.1"
 FRAMES_004 = bytes.fromhex("0100000000000010") + bytes(16)
 
 
@@ -161,10 +162,10 @@ def wait_for_end(connection: socket.socket, limit_s: float) -> tuple[bool, int]:
     return False, came
 
 
-def provoke(port: int, name: str, pieces: list[bytes], limit_s: float) -> Outcome:
+def provoke(port: int, name: str, pieces: list[bytes], limit_s: float, host: str = LOOPBACK) -> Outcome:
     """Send pieces to a port and wait for the server to close."""
     began_s = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), limit_s) as connection:
+    with socket.create_connection((host, port), limit_s) as connection:
         try:
             for piece in pieces:
                 connection.sendall(piece)
@@ -175,13 +176,19 @@ def provoke(port: int, name: str, pieces: list[bytes], limit_s: float) -> Outcom
 
 
 def provoke_inside(
-    port: int, context: ssl.SSLContext, name: str, text: bytes, below: bool, limit_s: float
+    port: int,
+    context: ssl.SSLContext,
+    name: str,
+    text: bytes,
+    below: bool,
+    limit_s: float,
+    host: str = LOOPBACK,
 ) -> Outcome:
     """The same behind a good handshake; ``below`` sends beside TLS, straight to the socket."""
     began_s = time.monotonic()
     with (
-        socket.create_connection(("127.0.0.1", port), limit_s) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as connection,
+        socket.create_connection((host, port), limit_s) as plain,
+        context.wrap_socket(plain, server_hostname=named(host)) as connection,
     ):
         try:
             if below:
@@ -192,6 +199,11 @@ def provoke_inside(
             return Outcome(name, True, time.monotonic() - began_s, 0)
         closed, came = wait_for_end(connection, limit_s)
     return Outcome(name, closed, time.monotonic() - began_s, came)
+
+
+def named(host: str) -> str:
+    """Return under what name the certificate of a server at an address is checked."""
+    return "localhost" if host == LOOPBACK else host
 
 
 def send_below(connection: ssl.SSLSocket, text: bytes) -> None:
@@ -209,13 +221,15 @@ def all_at_once(acts: list[Callable[[], Outcome]], threads: int = 48) -> list[Ou
         return [future.result() for future in [pool.submit(act) for act in acts]]
 
 
-def drip(port: int, context: ssl.SSLContext | None, name: str, text: bytes, limit_s: float) -> Outcome:
+def drip(
+    port: int, context: ssl.SSLContext | None, name: str, text: bytes, limit_s: float, host: str = LOOPBACK
+) -> Outcome:
     """Send byte by byte, in the clear or behind a good handshake, and wait for the server to close."""
     began_s = time.monotonic()
     with ExitStack() as opened:
-        connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), limit_s))
+        connection = opened.enter_context(socket.create_connection((host, port), limit_s))
         if context is not None:
-            connection = opened.enter_context(context.wrap_socket(connection, server_hostname="localhost"))
+            connection = opened.enter_context(context.wrap_socket(connection, server_hostname=named(host)))
         for byte in text:
             try:
                 connection.sendall(bytes([byte]))

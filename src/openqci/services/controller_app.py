@@ -247,6 +247,8 @@ class ControllerApp:
 
     async def _report(self, request: Request) -> Response:
         callers = kme_identity(request.state.certificate) if request.state.certificate else frozenset()
+        if not callers:
+            raise RequestRefused(401, "only a KME reports: the caller's certificate names none")
         try:
             report = msgspec.json.decode(await body_of(request, REPORT_BYTES_MAX), type=NodeReport)
             if KmeId(report.kme_id) not in callers:
