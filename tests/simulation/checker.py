@@ -66,8 +66,12 @@ class Book:
     given: dict[KmeId, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     """When which chunks came from modules that are asked for them, by leading KME, in its present life."""
 
+    tried: set[tuple[KmeId, str]] = field(default_factory=set)
+    """Names of chunks of which a deposit was to be made, by KME: the disk may have refused."""
+
+    drafts: set[tuple[KmeId, str]] = field(default_factory=set)
     offered: set[tuple[KmeId, str]] = field(default_factory=set)
-    """Names of chunks of which a deposit was offered, by KME."""
+    """Names of chunks of which a deposit was offered, by KME: by the work under way, and for good."""
 
     handed: dict[tuple[int, SaeId], set[int]] = field(default_factory=lambda: defaultdict(set))
     """Offsets of bytes that left a master's stock, by tag of the batch and master."""
@@ -77,6 +81,9 @@ class Book:
 
     replaced: set[SaeId] = field(default_factory=set)
     """Applications whose KME was zeroised and made anew: what was held there may be lost."""
+
+    renewed: set[KmeId] = field(default_factory=set)
+    """These KMEs."""
 
     collect_s: float = 0.0
     """Before a slave's copy expires its master's own does, so long."""
@@ -98,6 +105,14 @@ class Book:
         """A module that was asked for a chunk has given it: it must not be wasted by a process that lives."""
         if self.leads[link] == kme:
             self.given[kme][name] = now_s
+
+    def work_begins(self) -> None:
+        """A store begins a work; what was noted for the last one counts only if that was kept."""
+        self.drafts.clear()
+
+    def work_kept(self) -> None:
+        """A store has made a work durable."""
+        self.offered |= self.drafts
 
     def handed_out(self, batch: KeyBatch, offset_bytes: int, length_bytes: int) -> None:
         """A range of a batch left the stock of its master, on its way to an application."""
@@ -207,19 +222,19 @@ class Book:
         for kme, view in views.items():
             for _, body in list(view.records(pair_stock.BATCH_KIND)):
                 batch = msgspec.json.decode(body, type=KeyBatch)
-                if batch.batch_tag not in self.agreed and not self._origin_is_gone(batch):
+                if batch.batch_tag not in self.agreed and not self._word_is_lost(batch):
                     self.fault(f"I4: {kme} still holds batch {batch.batch_tag:010x}, which was given up")
                 if batch.expires_s and batch.expires_s + SWEPT_S < wall_s:
                     self.fault(
                         f"I4: {kme} still holds a batch that expired {wall_s - batch.expires_s:.0f} s ago"
                     )
 
-    def _origin_is_gone(self, batch: KeyBatch) -> bool:
-        """Tell whether a relayed batch came from a KME that was made anew: no target hears of that.
+    def _word_is_lost(self, batch: KeyBatch) -> bool:
+        """Tell whether a KME on the way of a relayed batch was made anew: what it was to pass on is lost.
 
-        Nobody can use such a copy; it stays until it expires.
+        The target may never hear then that its copy is to go. Nobody can use it; it stays until it expires.
         """
-        return batch.master_sae in self.replaced and batch.provenance.hops > 1
+        return batch.provenance.hops > 1 and not self.renewed.isdisjoint(batch.provenance.route)
 
     def _both_ends(
         self, views: Mapping[KmeId, KmeView], disks: Mapping[KmeId, Disk], homes: Mapping[SaeId, KmeId]
@@ -256,7 +271,7 @@ class Book:
                 copy = msgspec.json.decode(body, type=KeyBatch)
                 if copy.role == "master" or copy.stream_id or 0 < copy.expires_s < wall_s + self.collect_s:
                     continue
-                if self._origin_is_gone(copy):
+                if self._word_is_lost(copy):
                     continue
                 held = set(words_of(view, copy))
                 master = views[homes[copy.master_sae]]
@@ -305,7 +320,7 @@ class Book:
     def nothing_given_is_wasted(self, kme: KmeId, held: set[str], now_s: float) -> None:
         """What a module gave to the life that goes on is in a deposit, or ``held`` for the next."""
         for name, given_s in self.given[kme].items():
-            if (kme, name) not in self.offered and name not in held and given_s < now_s - DRAWN_S:
+            if (kme, name) not in self.tried and name not in held and given_s < now_s - DRAWN_S:
                 self.fault(f"I4: {kme} was given {name}, and neither holds nor offered it")
 
     def _stream_batch(self, view: KmeView, batch: KeyBatch, other: KmeView, kme: KmeId) -> None:

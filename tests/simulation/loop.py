@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from openqci.core.errors import OpenQCIError
 from openqci.crypto.sealing import Sealer
@@ -123,6 +123,16 @@ class Disk:
         return copy
 
 
+class Witness(Protocol):
+    """Sees which works are kept; between the two calls nothing else runs."""
+
+    def work_begins(self) -> None:
+        """A work begins, of any store."""
+
+    def work_kept(self) -> None:
+        """It is durable."""
+
+
 class CrashingStore:
     """The real rules of the key store over a :class:`Disk`, for one life of a process.
 
@@ -134,8 +144,16 @@ class CrashingStore:
     answers_early = False
     """A mutation: callers hear of a work before it is durable."""
 
-    def __init__(self, disk: Disk, chance: random.Random, faults: "Faults", die: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        chance: random.Random,
+        faults: "Faults",
+        die: Callable[[], None],
+        witness: "Witness",
+    ) -> None:
         self.disk, self.chance, self.faults, self.die = disk, chance, faults, die
+        self.witness = witness
         self.dead = False
         self.works = 0
 
@@ -149,6 +167,7 @@ class CrashingStore:
         self.works += 1
         fate = self.chance.random()
         rows = self.disk.rows
+        self.witness.work_begins()
         try:
             result = work(MemoryTransaction(rows, self.disk.sealer))
         except BaseException:
@@ -167,6 +186,7 @@ class CrashingStore:
             rows.undo(0)
             raise DiskFault("the key store could not commit; nothing of it happened")
         rows.keep()
+        self.witness.work_kept()
         if fate > 1 - self.faults.crash:
             self.die()
         if self.faults.disk_s:

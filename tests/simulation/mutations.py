@@ -270,10 +270,11 @@ def pushes_are_acknowledged_early() -> Iterator[None]:
 
 @contextmanager
 def chunks_are_drawn_before_their_deposit() -> Iterator[None]:
-    """What waits is taken in one transaction, and a deposit made of it in the next."""
+    """What waits is taken in one transaction, and a while later a deposit made of it in the next."""
 
     async def deposit_kept(node: KmeNode, peer: Any, link: Any, initiator: Any, source: Any) -> None:
         supplied = await node.read(lambda view: source.draw_kept(view, DRAW_BYTES_MAX))
+        await asyncio.sleep(0.3)
         await node._deposit(peer, link, initiator, supplied)
 
     with patch.object(KmeNode, "_deposit_kept", deposit_kept):

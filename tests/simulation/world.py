@@ -186,7 +186,7 @@ class Life:
     def __init__(self, kme: "SimulatedKme") -> None:
         world = kme.world
         self.kme = kme
-        self.store = CrashingStore(kme.disk, world.chance, world.faults, self.crash)
+        self.store = CrashingStore(kme.disk, world.chance, world.faults, self.crash, world.book)
         self.tasks: dict[asyncio.Task[Any], None] = {}  # in order: a replay depends on it
         self.node: KmeNode
         self.service: KmeService
@@ -410,12 +410,12 @@ class World:
         real_offer, real_deposited = deposits.offer, kme_node._deposited
 
         def offer(view: KmeView, peer: KmeId, link: Any, initiator: KmeId, supplied: SuppliedKey) -> int:
-            self.book.offered.update((view.kme, name) for name in supplied.key_ids)
+            self.book.drafts.update((view.kme, name) for name in supplied.key_ids)
             return real_offer(view, peer, link, initiator, supplied)
 
         def deposited(view: KmeView, **named: Any) -> int | None:
             # Of what was drawn for an epoch that has ended no deposit is made.
-            self.book.offered.update((view.kme, name) for name in named["supplied"].key_ids)
+            self.book.tried.update((view.kme, name) for name in named["supplied"].key_ids)
             return real_deposited(view, **named)
 
         def confirmed(view: KmeView, relay_id: str, word: bytes) -> Any:
@@ -476,6 +476,7 @@ class World:
             kme.life.crash()
         kme.disk = Disk()
         self.counts["stores replaced"] += 1
+        self.book.renewed.add(kme.kme_id)
         self.book.replaced.update(sae for sae, home in self.saes.items() if home == kme.kme_id)
 
     def _heal(self) -> None:
