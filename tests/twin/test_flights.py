@@ -171,6 +171,14 @@ def test_of_passes_at_once_the_station_with_least_in_stock_is_served_and_of_equa
     assert next_to_serve(better, empty, 1000) == better[1]
 
 
+def test_a_station_that_no_pass_was_given_yet_does_not_starve_behind_a_chain_of_rivals() -> None:
+    """Alentejo, then Paris, then Ireland: each overlaps with the next, Alentejo not with Ireland."""
+    ahead = [a_pass("a", 0, 10, 50.0), a_pass("p", 5, 30, 500.0), a_pass("i", 12, 28, 300.0)]
+    stock = {LinkId("a"): 500, LinkId("p"): 80, LinkId("i"): 0}
+    assert next_to_serve(ahead, stock, 1000) == ahead[0]  # over before Ireland's begins
+    assert next_to_serve(ahead[1:], stock, 1000) == ahead[2]
+
+
 def test_a_full_store_takes_no_pass_and_one_nearly_full_a_small_one() -> None:
     ahead = [a_pass("a", 0, 10, 100.0), a_pass("b", 30, 40, 20.0)]
     empty = {LinkId("a"): 0, LinkId("b"): 0}

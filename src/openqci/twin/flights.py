@@ -191,14 +191,28 @@ def next_to_serve(
 ) -> PlannedPass | None:
     """Return the pass that a satellite takes next, None if there is none for which it has room.
 
-    Of the first pass and those that overlap with it, the one whose link has least in stock for what the pass
-    would bring; of equals the best. ``free_bits`` are what the store on board can still take.
+    Of passes that overlap, the one whose link has least in stock for what the pass would bring; of equals the
+    best. What ends before that one begins is taken besides. ``free_bits`` are what the store on board can
+    still take.
     """
+
+    def plenty(each: PlannedPass) -> tuple[float, float]:
+        return stock_bits[each.link_id] / each.expected_bits, -each.expected_bits
+
     fitting = [each for each in ahead if each.expected_bits <= free_bits]
     if not fitting:
         return None
-    rivals = [each for each in fitting if each.begins_s <= fitting[0].ends_s]
-    return min(rivals, key=lambda each: (stock_bits[each.link_id] / each.expected_bits, -each.expected_bits))
+    favourite = fitting[0]
+    # One that overlaps with the favourite, though not with the first, may need it more.
+    while plenty(best := min(overlapping(fitting, favourite), key=plenty)) < plenty(favourite):
+        favourite = best
+    before = [each for each in fitting if each.ends_s < favourite.begins_s]
+    return next_to_serve(before, stock_bits, free_bits) or favourite
+
+
+def overlapping(ahead: Sequence[PlannedPass], one: PlannedPass) -> list[PlannedPass]:
+    """Return the passes that one satellite cannot serve beside this one, itself among them."""
+    return [each for each in ahead if each.begins_s <= one.ends_s and each.ends_s >= one.begins_s]
 
 
 def merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
