@@ -28,16 +28,24 @@ answer applications and draw photons for what a fault has emptied."""
 ROUNDS = 2
 """Blocks of each worker that are timed, after one that compiles its kernels."""
 
-PADS_AT_ONCE = 16
-"""Keys that an application which uses them as one-time pads asks for at once, half of a full stock."""
+PADS_AT_ONCE = 8
+"""Keys that an application which uses them as one-time pads asks for at once."""
+
+STOCK_KEYS_MIN = 4
+"""Stock at which a pair is refilled, or what its flow asks for at once if that is more; it is filled to twice
+that. A network that serves thousands of pairs does not distil stocks that last for hours."""
 
 
 @dataclass(frozen=True)
 class GrantedFlow:
-    """A flow at the rate that it was granted; it asks for ``keys_at_once`` each time."""
+    """A flow at the rate that it was granted; it asks for ``keys_at_once`` each time.
+
+    ``stock_keys`` says at which stock its pair is refilled and up to which; None is the network's rule.
+    """
 
     flow: Flow
     keys_at_once: int = 1
+    stock_keys: tuple[int, int] | None = None
 
     @property
     def interval_s(self) -> float:
@@ -72,7 +80,9 @@ def granted(network: Network, total_bps: float) -> Granted:
         if grant.admitted:
             flow = flow_of[grant.flow_id]
             served = msgspec.structs.replace(flow, keys_per_s=grant.granted_bps / flow.key_size_bits)
-            flows.append(GrantedFlow(served, PADS_AT_ONCE if flow.use_case in pads else 1))
+            at_once = PADS_AT_ONCE if flow.use_case in pads else 1
+            low_keys = max(STOCK_KEYS_MIN, at_once)
+            flows.append(GrantedFlow(served, at_once, (low_keys, 2 * low_keys)))
     return Granted(
         flows=tuple(flows),
         stretched=sum(grant.stretched for grant in grants),

@@ -330,7 +330,7 @@ class LiveNetwork:
         """Let the scenario's applications begin; the stocks of their pairs are filled from now on."""
         if not self.args.no_load:
             for each in self.flows:
-                self.end_to_end.demand(each.flow.master, each.flow.slave, 0)
+                self.end_to_end.keep(each.flow.master, each.flow.slave, each.stock_keys)
             urls = {str(sae.sae_id): self.urls[sae.site] for sae in self.network.saes.values()}
             self.load = ScenarioLoad(self.flows, urls, self.directory.saes_dir, self.args.speed)
             figures.served = self.load.served

@@ -80,7 +80,7 @@ class Pair:
     """A pair of SAEs with demand, and what is being done for it.
 
     With ``demands`` it is what an application asked for beside the pair's usual stock: nothing is kept ahead
-    for it.
+    for it. ``watermarks``, in bytes, are in place of those of the network's rule.
     """
 
     master: SaeId
@@ -99,6 +99,7 @@ class Pair:
     served_at_s: float = -inf
     looked_at: int = 0
     lacks: tuple[LinkId, ...] = ()
+    watermarks: tuple[int, int] | None = None
 
     @property
     def paths(self) -> int:
@@ -180,6 +181,15 @@ class EndToEnd:
         pair.waiting_bytes = max(pair.waiting_bytes, wanted_bytes)
         self._wake.set()
         return None
+
+    def keep(self, master: SaeId, slave: SaeId, stock_keys: tuple[int, int] | None) -> None:
+        """Keep key ahead for a pair, whether anybody asks for it or not: refilled at and up to so many keys.
+
+        None is what the network's rule says.
+        """
+        self.demand(master, slave, 0)
+        if stock_keys is not None and (pair := self.pairs.get((master, slave))) is not None:
+            pair.watermarks = KEY_BYTES * stock_keys[0], KEY_BYTES * stock_keys[1]
 
     def demand_special(
         self, master: SaeId, slave: SaeId, wanted_bytes: int, demands: KeyDemands
@@ -367,7 +377,8 @@ class EndToEnd:
     def _lacking(self, pair: Pair) -> int:
         """Return how much key a pair should get now; 0 if it has enough."""
         rule = self.network.stock
-        low_bytes, high_bytes = KEY_BYTES * rule.pair_low_keys, KEY_BYTES * rule.pair_high_keys
+        usual = KEY_BYTES * rule.pair_low_keys, KEY_BYTES * rule.pair_high_keys
+        low_bytes, high_bytes = pair.watermarks or usual
         if pair.demands != NO_DEMANDS:
             low_bytes = high_bytes = 0
         if pair.fill_up:
