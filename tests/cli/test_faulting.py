@@ -28,7 +28,7 @@ from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.faults import FaultKind, FaultOrder
 from openqci.twin.hops import HopState
 from tests.cli.test_reacting import fill, one_relay
-from tests.cli.test_relaying import (  # noqa: F401
+from tests.cli.test_relaying import (
     FAR,
     MASTER,
     METRO,
@@ -36,7 +36,6 @@ from tests.cli.test_relaying import (  # noqa: F401
     in_store,
     put,
     running,
-    store,
     until,
 )
 
@@ -78,7 +77,7 @@ class Breakable:
 
 
 @asynccontextmanager
-async def breakable(store: SqliteKeyStore, audit: AuditLog | None = None) -> AsyncIterator[Breakable]:  # noqa: F811
+async def breakable(store: SqliteKeyStore, audit: AuditLog | None = None) -> AsyncIterator[Breakable]:
     chronicle, notes = Chronicle(METRO, audit), set[asyncio.Task[None]]()
     async with running(store) as end_to_end:
         telling = Telling(chronicle, end_to_end.next_way)
@@ -94,7 +93,7 @@ async def breakable(store: SqliteKeyStore, audit: AuditLog | None = None) -> Asy
             await asyncio.gather(*notes)
 
 
-def live(store: SqliteKeyStore, story: Callable[[Breakable], Any], audit: AuditLog | None = None) -> None:  # noqa: F811
+def live(store: SqliteKeyStore, story: Callable[[Breakable], Any], audit: AuditLog | None = None) -> None:
     async def play() -> None:
         async with breakable(store, audit) as network:
             await story(network)
@@ -104,7 +103,7 @@ def live(store: SqliteKeyStore, story: Callable[[Breakable], Any], audit: AuditL
     asyncio.run(play())
 
 
-def test_after_a_cut_keys_flow_another_way_at_once_and_the_way_back_is_open(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_after_a_cut_keys_flow_another_way_at_once_and_the_way_back_is_open(store: SqliteKeyStore) -> None:
     async def story(network: Breakable) -> None:
         links = await keys_to_far(network)
         began_s = time.monotonic()
@@ -133,7 +132,7 @@ def test_after_a_cut_keys_flow_another_way_at_once_and_the_way_back_is_open(stor
     live(store, story)
 
 
-def test_a_pair_that_no_other_way_joins_is_told_so(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_a_pair_that_no_other_way_joins_is_told_so(store: SqliteKeyStore) -> None:
     async def story(network: Breakable) -> None:
         await one_relay(network.end_to_end)
         await network.do("isolate", "SK")
@@ -143,7 +142,7 @@ def test_a_pair_that_no_other_way_joins_is_told_so(store: SqliteKeyStore) -> Non
     live(store, story)
 
 
-def test_a_stopped_node_answers_nothing_and_is_gone_round(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_a_stopped_node_answers_nothing_and_is_gone_round(store: SqliteKeyStore) -> None:
     async def story(network: Breakable) -> None:
         await keys_to_far(network)
         through = next(site for site in network.end_to_end.recent[-1]["sites"][1:-1] if "." not in site)
@@ -174,7 +173,7 @@ def ends_of(link: LinkId) -> set[str]:
     return {hop.a, hop.b}
 
 
-def test_what_one_end_has_lost_meanwhile_is_destroyed_before_the_hop_is_used(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_what_one_end_has_lost_meanwhile_is_destroyed_before_the_hop_is_used(store: SqliteKeyStore) -> None:
     link = next(iter(METRO.hops))
     hop = METRO.hops[link]
 
@@ -195,7 +194,7 @@ def test_what_one_end_has_lost_meanwhile_is_destroyed_before_the_hop_is_used(sto
     live(store, story)
 
 
-def test_two_faults_on_a_hop_and_only_the_end_of_the_last_opens_it(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_two_faults_on_a_hop_and_only_the_end_of_the_last_opens_it(store: SqliteKeyStore) -> None:
     link = LinkId("at-schwechat--sk-bratislava")
 
     async def story(network: Breakable) -> None:
@@ -210,7 +209,7 @@ def test_two_faults_on_a_hop_and_only_the_end_of_the_last_opens_it(store: Sqlite
     live(store, story)
 
 
-def test_an_eavesdropper_changes_the_channel_and_nothing_else(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_an_eavesdropper_changes_the_channel_and_nothing_else(store: SqliteKeyStore) -> None:
     link = next(iter(METRO.hops))
 
     async def story(network: Breakable) -> None:
@@ -226,7 +225,7 @@ def test_an_eavesdropper_changes_the_channel_and_nothing_else(store: SqliteKeySt
     live(store, story)
 
 
-def test_an_attack_that_has_used_up_the_authentication_key_leaves_no_dead_hop(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_an_attack_that_has_used_up_the_authentication_key_leaves_no_dead_hop(store: SqliteKeyStore) -> None:
     link = next(iter(METRO.hops))
 
     async def story(network: Breakable) -> None:
@@ -243,7 +242,7 @@ def test_an_attack_that_has_used_up_the_authentication_key_leaves_no_dead_hop(st
     live(store, story)
 
 
-def test_an_order_that_cannot_be_is_refused_and_changes_nothing(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_an_order_that_cannot_be_is_refused_and_changes_nothing(store: SqliteKeyStore) -> None:
     async def story(network: Breakable) -> None:
         assert "no node 'mars'" in (await network.do("stop", "mars")).refused
         assert "no fault 'f7' stands" in (await network.faulting.do(Clear("ana", "f7"))).refused
@@ -252,7 +251,7 @@ def test_an_order_that_cannot_be_is_refused_and_changes_nothing(store: SqliteKey
     live(store, story)
 
 
-def test_orders_reach_the_network_through_its_store_and_their_time_ends_them(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_orders_reach_the_network_through_its_store_and_their_time_ends_them(store: SqliteKeyStore) -> None:
     link = next(iter(METRO.hops))
     stale = json.dumps({"type": "clear", "by": "of an earlier run"}).encode()
     store.submit(lambda tx: tx.put_record("*", fault_orders.ORDERS, "stale", stale)).result()
@@ -285,7 +284,7 @@ def test_orders_reach_the_network_through_its_store_and_their_time_ends_them(sto
     live(store, story)
 
 
-def test_the_story_of_an_attack_is_told_in_order_and_audited(store: SqliteKeyStore, tmp_path: Path) -> None:  # noqa: F811
+def test_the_story_of_an_attack_is_told_in_order_and_audited(store: SqliteKeyStore, tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit")
 
     async def story(network: Breakable) -> None:

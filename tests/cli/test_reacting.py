@@ -34,8 +34,7 @@ from openqci.services.data_directory import DataDirectory
 from openqci.services.sqlite_store import SqliteKeyStore
 from openqci.twin.block import QBER_MAX, BlockOutcome
 from openqci.twin.hops import HopState
-from tests.cli.test_relaying import (  # noqa: F401
-    FORECASTS,
+from tests.cli.test_relaying import (
     MASTER,
     METRO,
     SLAVE,
@@ -45,7 +44,6 @@ from tests.cli.test_relaying import (  # noqa: F401
     pair_stock,
     put,
     running,
-    store,
     until,
 )
 
@@ -59,7 +57,7 @@ def attacked(link: LinkId) -> BlockRefused:
 
 
 @asynccontextmanager
-async def reacting_network(store: SqliteKeyStore) -> AsyncIterator[tuple[EndToEnd, Reacting]]:  # noqa: F811
+async def reacting_network(store: SqliteKeyStore) -> AsyncIterator[tuple[EndToEnd, Reacting]]:
     """Run relays over a full network, with the reaction beside them, as the live network does."""
     async with running(store) as end_to_end:
         known = await store.run(suspicions_of)
@@ -72,7 +70,7 @@ async def reacting_network(store: SqliteKeyStore) -> AsyncIterator[tuple[EndToEn
             await asyncio.gather(*notes)
 
 
-def fill(store: SqliteKeyStore) -> None:  # noqa: F811
+def fill(store: SqliteKeyStore) -> None:
     for link, hop in METRO.hops.items():
         for site in (hop.a, hop.b):
             put(store, link, site, link.encode() * (STOCK_BYTES // len(link)))
@@ -88,7 +86,7 @@ async def one_relay(end_to_end: EndToEnd) -> tuple[LinkId, ...]:
     return tuple(end_to_end.recent[-1]["links"])
 
 
-def held(store: SqliteKeyStore) -> list[int]:  # noqa: F811
+def held(store: SqliteKeyStore) -> list[int]:
     """Return how many batches each end holds."""
     return [
         store.submit(lambda tx, site=site: len(held_batches(KmeView(tx, kme_of_site(site))))).result()
@@ -97,7 +95,7 @@ def held(store: SqliteKeyStore) -> list[int]:  # noqa: F811
 
 
 def test_after_an_attack_on_a_link_keys_flow_again_another_way_within_two_seconds(
-    store: SqliteKeyStore,  # noqa: F811
+    store: SqliteKeyStore,
 ) -> None:
     fill(store)
 
@@ -124,7 +122,7 @@ def test_after_an_attack_on_a_link_keys_flow_again_another_way_within_two_second
 
 
 def test_a_node_out_of_touch_is_gone_round_and_used_again_when_it_is_back(
-    store: SqliteKeyStore,  # noqa: F811
+    store: SqliteKeyStore,
 ) -> None:
     fill(store)
 
@@ -142,7 +140,7 @@ def test_a_node_out_of_touch_is_gone_round_and_used_again_when_it_is_back(
 
 @pytest.mark.parametrize("verdict", [RELEASE, DESTROY])
 def test_what_is_held_waits_for_the_officer_at_both_ends_also_over_a_restart(
-    store: SqliteKeyStore,  # noqa: F811
+    store: SqliteKeyStore,
     verdict: str,
 ) -> None:
     fill(store)
@@ -177,7 +175,7 @@ def test_what_is_held_waits_for_the_officer_at_both_ends_also_over_a_restart(
 
 
 def test_a_relay_under_way_over_an_attacked_link_is_held_when_it_arrives(
-    store: SqliteKeyStore,  # noqa: F811
+    store: SqliteKeyStore,
 ) -> None:
     fill(store)
 
@@ -196,7 +194,7 @@ def test_a_relay_under_way_over_an_attacked_link_is_held_when_it_arrives(
     asyncio.run(attack())
 
 
-def test_a_ruling_out_of_place_changes_nothing(store: SqliteKeyStore) -> None:  # noqa: F811
+def test_a_ruling_out_of_place_changes_nothing(store: SqliteKeyStore) -> None:
     link = next(iter(METRO.hops))
     store.submit(lambda tx: leave_ruling(tx, Ruling(link, "Ada", RELEASE, 0.0))).result()
 

@@ -1,10 +1,9 @@
 """Stocks of pairs on a live network: the book of hops says what the store holds, also beside failures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from math import inf
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from openqci.cli.up.relaying import REFILL_BYTES_MIN, EndToEnd, Pair
 from openqci.control import Route, Router
 from openqci.core.identifiers import LinkId, SaeId, SiteId, is_border, kme_of_site, link_stream
 from openqci.core.keys import SecretBytes
-from openqci.delivery import KeyBatch, SaeDirectory, SaeRecord, stock_bytes
+from openqci.delivery import KeyBatch, stock_bytes
 from openqci.delivery.end_to_end import HybridPolicy
 from openqci.delivery.etsi014_model import KeyDemands
 from openqci.delivery.pair_stock import TakenKey, take_keys
@@ -32,17 +31,6 @@ STOCK_BYTES = 20_000
 
 def without_flows(network: Network) -> Network:
     return Network(**{name: getattr(network, name) for name in network.__struct_fields__} | {"flows": ()})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteKeyStore]:
-    opened = SqliteKeyStore.open(tmp_path / "store.sqlite", bytes(32))
-    ends = next(iter(METRO.hops.values())).a, list(METRO.hops.values())[-1].b
-    for sae, site in zip((MASTER, SLAVE, FAR), (*ends, SiteId("hu-gyor")), strict=True):
-        record = SaeRecord(sae, site, kme_of_site(site), sae, "", 0.0)
-        opened.submit(lambda tx, each=record: SaeDirectory(tx).enrol(each)).result()
-    yield opened
-    opened.close()
 
 
 def put(store: SqliteKeyStore, link: LinkId, initiator: SiteId, key: bytes, *sites: SiteId) -> None:

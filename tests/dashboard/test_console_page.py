@@ -118,6 +118,7 @@ def test_a_hop_with_dots_in_its_id_is_found_by_a_click(console: OpenConsole) -> 
     console.page.evaluate("openqci.select('es-madrid--pt-evora.tn1')")
     console.page.locator("#panel [data-hop]").first.click()
     console.page.locator("#panel").get_by_text("es-madrid--pt-evora.1", exact=True).wait_for()
+    assert "From photons to key" in console.page.locator("#panel").inner_text()
 
 
 def test_search_finds_a_name_without_its_accents(console: OpenConsole) -> None:

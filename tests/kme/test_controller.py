@@ -90,6 +90,7 @@ def test_the_controller_learns_the_key_that_hybrids_are_encapsulated_to(domain: 
         return bool(shown["nodes"][0].get("kem_key_id"))
 
     domain.until(known)
+    assert known(), "and keeps it"
 
 
 def test_a_link_is_closed_and_opened_by_an_operator(domain: Domain) -> None:

@@ -392,7 +392,7 @@ class PeerProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         if cycle.scope["method"] != "HEAD":  # which is answered with a head, and no part of a body
-            cycle.transport = WholeAnswers(self.transport)  # type: ignore[assignment]
+            cycle.transport = WholeAnswers(self.transport)  # type: ignore[assignment]  # all that a cycle uses
         super()._start_asgi_task(cycle, app)
 
     def _unsupported_upgrade_warning(self) -> None:
