@@ -40,7 +40,6 @@ class FlowLine:
     granted: GrantedFlow
     due_s: float
     keys: int = 0
-    refused: int = 0
     refused_in_turn: int = 0
     unequal: int = 0
 
@@ -160,7 +159,6 @@ class ScenarioLoad:
         return line.granted.interval_s / self._speed
 
     def _refused(self, line: FlowLine) -> float:
-        line.refused += 1
         wait_s = min(RETRY_WAIT_S_MAX, RETRY_WAIT_S * 2.0 ** min(line.refused_in_turn, 8))
         line.refused_in_turn += 1
         return wait_s / self._speed
